@@ -1,0 +1,1 @@
+"""SLURM batch scripts, and the program that renders, submits and watches them."""

@@ -1,0 +1,523 @@
+"""Typed configuration: YAML file, then dotted command-line overrides, then cross-checks.
+
+Every field is documented and bounded where it lives. Rules that join two fields of one section
+live in that section; rules that join sections live in :class:`Config`; rules that need to know how
+many processes there are live in :meth:`Config.check_layout`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+from pretrain.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+Strategy = Literal["ntp", "reverse", "random", "max_mi", "min_mi", "fixed"]
+EstimatorName = Literal["joint", "pairwise", "operand_pair"]
+FITTED_STRATEGIES = ("max_mi", "min_mi")
+
+
+class Section(BaseModel):
+    """A part of the configuration. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=False)
+
+
+class ModelConfig(Section):
+    """The GPT model."""
+
+    preset: Literal["gpt2", "llama"] = "gpt2"
+    """Block style. gpt2: LayerNorm, learned positions, GELU, biases, tied embeddings.
+    llama: RMSNorm, rotary positions, SwiGLU, no biases, untied embeddings."""
+    layers: PositiveInt = 2
+    """Transformer layers."""
+    hidden_size: PositiveInt = 128
+    """Width of the residual stream."""
+    attention_heads: PositiveInt = 4
+    """Query heads."""
+    kv_heads: PositiveInt | None = None
+    """Key and value heads (grouped-query attention); as many as attention_heads if not given."""
+    ffn_size: PositiveInt | None = None
+    """Inner width of the MLP; 4 x hidden_size (gpt2) or 8/3 x hidden_size rounded up to a
+    multiple of 64 (llama) if not given."""
+    sequence_length: PositiveInt = 16
+    """Tokens per sequence; shorter examples are padded to it."""
+    vocabulary_size: PositiveInt | None = None
+    """Rows of the embedding; at least the tokenizer's size. If not given, the tokenizer's size
+    rounded up to a multiple of parallel.tensor x 8."""
+    tie_embeddings: bool | None = None
+    """Use the input embedding as the output layer; as the preset does if not given."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Probability of dropout on embeddings, attention and residual branches."""
+    init_std: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
+    """Standard deviation of initial weights; output projections get it divided by
+    sqrt(2 x layers)."""
+    rope_base: PositiveInt = 10_000
+    """Base period of rotary positions (llama)."""
+
+    @property
+    def query_groups(self) -> int:
+        """Key/value heads, with the default resolved."""
+        return self.kv_heads or self.attention_heads
+
+    @property
+    def ffn_width(self) -> int:
+        """Inner width of the MLP, with the default resolved."""
+        if self.ffn_size is not None:
+            return self.ffn_size
+        if self.preset == "llama":
+            return -(-8 * self.hidden_size // 3 // 64) * 64
+        return 4 * self.hidden_size
+
+    @property
+    def tied(self) -> bool:
+        """Whether embeddings are tied, with the default resolved."""
+        return self.preset == "gpt2" if self.tie_embeddings is None else self.tie_embeddings
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        if self.hidden_size % self.attention_heads:
+            raise ValueError(
+                f"model.hidden_size {self.hidden_size} is not divisible by model.attention_heads "
+                f"{self.attention_heads}; choose a multiple"
+            )
+        if self.attention_heads % self.query_groups:
+            raise ValueError(
+                f"model.attention_heads {self.attention_heads} is not divisible by model.kv_heads "
+                f"{self.query_groups}; choose a divisor"
+            )
+        if self.preset == "llama" and (self.hidden_size // self.attention_heads) % 2:
+            raise ValueError(
+                "model.hidden_size / model.attention_heads must be even for rotary positions "
+                f"(found {self.hidden_size // self.attention_heads})"
+            )
+        return self
+
+
+class ParallelConfig(Section):
+    """How the model and its training state are spread over processes."""
+
+    tensor: PositiveInt = 1
+    """Tensor-parallel size."""
+    pipeline: PositiveInt = 1
+    """Pipeline-parallel size (1F1B schedule)."""
+    virtual_pipeline: PositiveInt = 1
+    """Model chunks per pipeline stage (interleaved schedule); 1 means not interleaved."""
+    sequence_parallel: bool = False
+    """Split activations along the sequence between tensor-parallel regions."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """DeepSpeed ZeRO stage: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights are sharded
+    over the data-parallel ranks."""
+
+    @property
+    def model_parallel(self) -> int:
+        """Processes that hold one copy of the model."""
+        return self.tensor * self.pipeline
+
+    @model_validator(mode="after")
+    def _combinations(self) -> ParallelConfig:
+        if self.zero_stage == 3 and self.pipeline > 1:
+            raise ValueError(
+                "parallel.zero_stage 3 cannot be combined with parallel.pipeline "
+                f"{self.pipeline}: gathering weights stage by stage dead-locks in DeepSpeed; "
+                "use parallel.zero_stage 0, 1 or 2, or parallel.pipeline 1"
+            )
+        if self.virtual_pipeline > 1 and self.pipeline == 1:
+            raise ValueError(
+                f"parallel.virtual_pipeline {self.virtual_pipeline} needs parallel.pipeline of at "
+                "least 2; set parallel.virtual_pipeline to 1"
+            )
+        if self.sequence_parallel and self.tensor == 1:
+            raise ValueError(
+                "parallel.sequence_parallel needs parallel.tensor of at least 2; set it to false"
+            )
+        return self
+
+
+class DataConfig(Section):
+    """What is learned."""
+
+    task: Literal["arithmetic"] = "arithmetic"
+    """Kind of examples."""
+    operation: Literal["addition", "subtraction", "multiplication"] = "multiplication"
+    """Arithmetic operation."""
+    digits: Annotated[int, Field(ge=1, le=9)] = 2
+    """Digits of each operand, zero-padded."""
+    examples: PositiveInt | None = None
+    """Operand pairs drawn in all, a*b and b*a counted once; every pair if not given (3 digits at
+    the most)."""
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the pairs that is held out; a*b and b*a are always on the same side."""
+    split_seed: NonNegativeInt = 0
+    """Seed of the split, apart from training.seed so that seeds share one test set."""
+
+    @model_validator(mode="after")
+    def _enumerable(self) -> DataConfig:
+        if self.digits > 3 and self.examples is None:
+            raise ValueError(
+                f"data.digits {self.digits} has 10^{2 * self.digits} pairs; say how many to draw "
+                "with data.examples, for example 1000000"
+            )
+        return self
+
+
+class SelectionConfig(Section):
+    """Which target unit is predicted first."""
+
+    strategy: Strategy = "max_mi"
+    """Order of the target's units: ntp (natural), reverse, random (one permutation drawn from
+    selection.seed), max_mi and min_mi (by mutual information with the source), fixed."""
+    estimator: EstimatorName = "joint"
+    """How MI(source; unit) is computed for max_mi and min_mi."""
+    correction: Literal["none", "miller_madow"] = "miller_madow"
+    """Bias correction of the plug-in estimate."""
+    tie_bits: Annotated[float, Field(ge=0.0)] = 0.005
+    """Units within this many bits of the best are tied; the last in natural order wins."""
+    fixed: tuple[NonNegativeInt, ...] | None = None
+    """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
+    seed: NonNegativeInt = 0
+    """Seed of strategy random."""
+    chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
+    """Tokens that each rank contributes to one exchange while counting."""
+
+    @model_validator(mode="after")
+    def _fixed_given(self) -> SelectionConfig:
+        if self.strategy == "fixed" and self.fixed is None:
+            raise ValueError(
+                "selection.strategy fixed needs selection.fixed, for example [3, 2, 1, 0]"
+            )
+        if self.fixed is not None and sorted(self.fixed) != list(range(len(self.fixed))):
+            raise ValueError(
+                f"selection.fixed {list(self.fixed)} is not a permutation of 0..n-1; name every "
+                "unit once"
+            )
+        return self
+
+
+class OptimizerConfig(Section):
+    """AdamW and its learning-rate schedule."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    """Peak rate."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """After warm-up: cosine to the minimum; wsd (stay, then fall linearly over decay_steps);
+    constant."""
+    warmup_steps: NonNegativeInt = 100
+    """Steps of linear warm-up from 0."""
+    decay_steps: PositiveInt | None = None
+    """Steps of the final decay of schedule wsd; a tenth of training.steps if not given."""
+    minimum_fraction: Fraction = 0.05
+    """Rate at the end, as a fraction of learning_rate."""
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Decay of the first moment."""
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.95
+    """Decay of the second moment."""
+    epsilon: Annotated[float, Field(gt=0.0)] = 1e-8
+    """Added to the denominator."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """Decoupled weight decay of matrices; biases and norms have none."""
+    clip_norm: Annotated[float, Field(ge=0.0)] = 1.0
+    """Largest global gradient norm; 0 switches clipping off."""
+
+
+class TrainingConfig(Section):
+    """Budget and numerics."""
+
+    steps: PositiveInt = 1000
+    """Optimizer steps."""
+    global_batch: PositiveInt = 128
+    """Sequences per step, over all data-parallel ranks."""
+    micro_batch: PositiveInt | None = None
+    """Sequences per forward pass and rank; the whole share of the rank if not given."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of weights and activations; bf16 keeps fp32 master weights."""
+    seed: NonNegativeInt = 0
+    """Seed of initial weights, batches and dropout."""
+    evaluate_every: NonNegativeInt = 0
+    """Steps between evaluations; 0 evaluates only at the end."""
+    evaluation_examples: PositiveInt | None = None
+    """Held-out examples that are scored; all of them if not given."""
+    evaluation_batch: PositiveInt = 512
+    """Examples per forward pass of an evaluation and rank."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of the model."""
+
+    save_every: NonNegativeInt = 0
+    """Steps between saved weights; 0 saves none on the way."""
+    save_final: bool = True
+    """Save the weights after the last step."""
+
+
+class RunConfig(Section):
+    """Where a run writes, what it shows and what it runs on."""
+
+    directory: Path = Path("runs/default")
+    """Folder of this run."""
+    overwrite: bool = False
+    """Start over in a folder that already holds a run; what it holds is lost."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is a device, else the CPU."""
+    threads: NonNegativeInt = 0
+    """CPU threads of each process; 0 shares the cores among the processes of the host unless
+    OMP_NUM_THREADS says otherwise."""
+    log_every: PositiveInt = 20
+    """Steps between lines of metrics.jsonl."""
+    tensorboard: bool = True
+    """Write TensorBoard events."""
+    progress: bool = True
+    """Show a progress bar on rank 0."""
+    timeout_seconds: PositiveInt = 600
+    """Longest wait of one process for another before the job fails."""
+
+
+class Config(BaseSettings):
+    """Everything a run is made of."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+    model: ModelConfig = ModelConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    data: DataConfig = DataConfig()
+    selection: SelectionConfig = SelectionConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    run: RunConfig = RunConfig()
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls, settings_cls: Any, init_settings: Any, **_: Any
+    ) -> Any:
+        """Only what is passed in counts: no environment variable changes a run unseen."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _cross_checks(self) -> Config:
+        m, p, t, o = self.model, self.parallel, self.training, self.optimizer
+        stages = p.pipeline * p.virtual_pipeline
+        rules = (
+            (m.layers % stages == 0, "model.layers", m.layers,
+             "parallel.pipeline x parallel.virtual_pipeline", stages),
+            (m.attention_heads % p.tensor == 0, "model.attention_heads", m.attention_heads,
+             "parallel.tensor", p.tensor),
+            (m.query_groups % p.tensor == 0, "model.kv_heads", m.query_groups,
+             "parallel.tensor", p.tensor),
+            (m.ffn_width % p.tensor == 0, "model.ffn_size", m.ffn_width,
+             "parallel.tensor", p.tensor),
+            (m.vocabulary_size is None or m.vocabulary_size % p.tensor == 0,
+             "model.vocabulary_size", m.vocabulary_size, "parallel.tensor", p.tensor),
+            (not p.sequence_parallel or m.sequence_length % p.tensor == 0,
+             "model.sequence_length", m.sequence_length,
+             "parallel.tensor (parallel.sequence_parallel is on)", p.tensor),
+        )  # fmt: skip
+        for holds, field, value, by, divisor in rules:
+            if not holds:
+                raise ValueError(f"{field} {value} is not divisible by {by} {divisor}; "
+                                 "change one of them")  # fmt: skip
+        if t.micro_batch is not None and t.global_batch % t.micro_batch:
+            raise ValueError(
+                f"training.global_batch {t.global_batch} is not divisible by training.micro_batch "
+                f"{t.micro_batch}; choose a multiple"
+            )
+        if o.schedule == "wsd" and o.warmup_steps + self.decay_steps > t.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps {o.warmup_steps} + optimizer.decay_steps "
+                f"{self.decay_steps} exceed training.steps {t.steps}"
+            )
+        return self
+
+    @property
+    def decay_steps(self) -> int:
+        """Steps of the final decay of schedule wsd, with the default resolved."""
+        return self.optimizer.decay_steps or max(1, self.training.steps // 10)
+
+    def vocabulary_size(self, tokenizer_size: int) -> int:
+        """Rows of the embedding for a tokenizer of `tokenizer_size` tokens.
+
+        Raises:
+            ConfigError: model.vocabulary_size is smaller than the tokenizer needs.
+        """
+        size = self.model.vocabulary_size
+        if size is None:
+            multiple = 8 * self.parallel.tensor
+            return -(-tokenizer_size // multiple) * multiple
+        if size < tokenizer_size:
+            raise ConfigError(
+                f"model.vocabulary_size {size} is below the tokenizer's {tokenizer_size} tokens; "
+                "leave it out or raise it"
+            )
+        return size
+
+    def check_layout(self, world_size: int) -> None:
+        """Check the rules that join the configuration with the number of processes.
+
+        Raises:
+            ConfigError: names the field, what was found and what would do.
+        """
+        p, t = self.parallel, self.training
+        if world_size % p.model_parallel:
+            raise ConfigError(
+                f"parallel.tensor {p.tensor} x parallel.pipeline {p.pipeline} needs a multiple of "
+                f"{p.model_parallel} processes, found {world_size}; start another number or change "
+                "the layout"
+            )
+        data_parallel = world_size // p.model_parallel
+        if t.global_batch % data_parallel:
+            raise ConfigError(
+                f"training.global_batch {t.global_batch} is not divisible by the {data_parallel} "
+                f"data-parallel ranks; use a multiple of {data_parallel}"
+            )
+        share = t.global_batch // data_parallel
+        if t.micro_batch is not None and share % t.micro_batch:
+            raise ConfigError(
+                f"training.global_batch {t.global_batch} / {data_parallel} data-parallel ranks = "
+                f"{share} is not divisible by training.micro_batch {t.micro_batch}; use a divisor "
+                f"of {share}"
+            )
+        micro_batches = share // (t.micro_batch or share)
+        if p.virtual_pipeline > 1 and micro_batches % p.pipeline:
+            raise ConfigError(
+                f"the interleaved schedule needs a multiple of parallel.pipeline {p.pipeline} "
+                f"micro-batches, found {micro_batches}; lower training.micro_batch"
+            )
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML that loads to the same configuration."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]}?" if match else f"; known: {', '.join(known)}"
+
+
+def _fields_at(location: Sequence[Any]) -> list[str]:
+    """Names of the fields of the section that holds the last part of `location`."""
+    cls: Any = Config
+    for part in location[:-1]:
+        cls = cls.model_fields[part].annotation
+    prefix = ".".join(str(part) for part in location[:-1])
+    return [f"{prefix}.{name}" if prefix else name for name in cls.model_fields]
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    """Few lines, one per problem: the field, what was found, what was expected."""
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            text = f"unknown field {name}{_close(name, _fields_at(problem['loc']))}"
+        elif problem["type"] == "value_error":
+            text = str(problem["ctx"]["error"])
+        else:
+            text = f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]} " \
+                   f"(found {problem['input']!r})"  # fmt: skip
+        lines.append(text)
+    return f"{source}: " + "\n  ".join(["the configuration is refused", *lines])
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path}: expected sections, found a {type(values).__name__}")
+    return values
+
+
+def load_config(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+    """Build the configuration from a YAML file and nested overrides.
+
+    Raises:
+        ConfigError: a field is unknown, of a wrong type, out of range, or clashes with another.
+    """
+    values = read_yaml(path) if path is not None else {}
+    try:
+        return Config(**_merge(values, overrides or {}))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, str(path) if path else "command line")) from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of exiting, so that one rank can speak for all."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown != message:
+            name = unknown.split()[0].split("=")[0].lstrip("-")
+            fields = [
+                f"{section}.{field}"
+                for section, info in Config.model_fields.items()
+                for field in info.annotation.model_fields  # type: ignore[union-attr]
+            ]
+            message = f"unknown option --{name}{_close(name, fields) if '.' in name else ''}"
+        raise ConfigError(f"command line: {message}; --help lists every field")
+
+
+def parse_arguments(
+    argv: Sequence[str], program: str, extra: Any = None
+) -> tuple[Config, argparse.Namespace]:
+    """Read `--config FILE`, dotted overrides and the program's own options.
+
+    Args:
+        argv: arguments without the program's name. `--local_rank=N`, which the deepspeed launcher
+            appends, is accepted and ignored.
+        program: name shown by `--help`.
+        extra: called with the parser to add the program's own options.
+
+    Raises:
+        ConfigError: as :func:`load_config`, or an option is unknown.
+    """
+    parser = _Parser(prog=program, description=Config.__doc__, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, default=None, help="YAML file with the sections")
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    if extra is not None:
+        extra(parser)
+    own = {action.dest for action in parser._actions}
+    source = CliSettingsSource[Any](
+        Config,
+        cli_prog_name=program,
+        root_parser=parser,
+        cli_parse_args=list(argv),
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+    arguments = parser.parse_args(list(argv))
+    overrides = {key: value for key, value in source().items() if key in Config.model_fields}
+    config = load_config(arguments.config, overrides)
+    return config, argparse.Namespace(
+        **{key: value for key, value in vars(arguments).items() if key in own}
+    )

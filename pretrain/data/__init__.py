@@ -1,0 +1,1 @@
+"""Tokenizers, tasks and batches. Knows nothing of models."""

@@ -1,0 +1,92 @@
+"""A batch, and the order in which examples are drawn.
+
+Which examples a step sees is a pure function of (seed, step): every rank can compute any part of
+it, so resuming, or another number of ranks, needs no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences for one data-parallel rank and step.
+
+    Attributes:
+        tokens: [b, s] int64 inputs.
+        labels: [b, s] int64, the token after each input.
+        mask: [b, s] float32, 1 where the label counts in the loss.
+        target_tokens: labels that count, over all data-parallel ranks.
+        selection_seconds: what the step had to wait for this batch.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    mask: Tensor
+    target_tokens: int
+    selection_seconds: float = 0.0
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return replace(
+            self,
+            tokens=self.tokens.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+        )
+
+    def micro_batches(self, size: int) -> Iterator[Batch]:
+        """Consecutive parts of `size` sequences."""
+        parts = (x.split(size) for x in (self.tokens, self.labels, self.mask))
+        for tokens, labels, mask in zip(*parts, strict=True):
+            yield Batch(tokens, labels, mask, self.target_tokens)
+
+
+def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
+    """Permutation of `examples` indices for one pass over the data, [examples] int64."""
+    return np.random.default_rng((seed, epoch)).permutation(examples)
+
+
+class Sampler:
+    """Draws examples without replacement, epoch after epoch.
+
+    Args:
+        examples: size of the training split.
+        global_batch: examples per step over all ranks.
+        seed: seed of the shuffle.
+    """
+
+    def __init__(self, examples: int, global_batch: int, seed: int) -> None:
+        self.examples = examples
+        self.global_batch = global_batch
+        self.seed = seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def indices(self, step: int, rank: int, ranks: int) -> np.ndarray:
+        """Example indices of data-parallel rank `rank` of `ranks` at `step`.
+
+        Rank r takes the r-th consecutive share of the step's examples, so that the union over
+        ranks, in rank order, is the same for any number of ranks.
+        """
+        share = self.global_batch // ranks
+        first = step * self.global_batch + rank * share
+        positions = np.arange(first, first + share)
+        epochs = positions // self.examples
+        chosen = np.empty(share, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            chosen[here] = self._order(int(epoch))[positions[here] % self.examples]
+        return chosen
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            # A step may straddle two epochs; older ones are not needed again.
+            self._orders = {k: v for k, v in self._orders.items() if k >= epoch - 1}
+            self._orders[epoch] = epoch_order(self.examples, self.seed, epoch)
+        return self._orders[epoch]

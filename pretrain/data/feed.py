@@ -1,0 +1,125 @@
+"""Batches made ahead of the step, in a thread beside it.
+
+A reader draws and transforms its share of a step's examples, learns how many target tokens the
+whole global batch has, and hands the finished batch to the other ranks of its model copy. All of
+this goes over gloo groups of its own, so that it never meets the step's communication.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pretrain.data.batches import Batch, Sampler
+from pretrain.data.tasks import Task, assemble
+from pretrain.topology import Topology
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+class BatchFeed:
+    """Iterates over (step, batch) for `steps`; each batch is ready before it is asked for.
+
+    Args:
+        task: where examples come from.
+        transform: [n, U] targets in natural order -> as they are to be predicted.
+        sampler: which examples a step sees.
+        topology: who reads, and who is handed what.
+        length: positions of the model.
+        steps: steps to serve.
+        ahead: batches made in advance.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        transform: Transform,
+        sampler: Sampler,
+        topology: Topology,
+        length: int,
+        steps: range,
+        ahead: int = 2,
+    ) -> None:
+        self.task = task
+        self.transform = transform
+        self.sampler = sampler
+        self.topology = topology
+        self.length = length
+        self.steps = steps
+        self.ahead = ahead
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        """Serve the batches; an error in the thread is raised here with its own traceback."""
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=self.ahead)
+        stop = threading.Event()
+        worker = threading.Thread(
+            target=self._work, args=(ready, stop), name="batch-feed", daemon=True
+        )
+        worker.start()
+        try:
+            for step in self.steps:
+                started = time.perf_counter()
+                item = ready.get()
+                waited = time.perf_counter() - started
+                if isinstance(item, BaseException):
+                    raise item
+                yield (
+                    step,
+                    Batch(item.tokens, item.labels, item.mask, item.target_tokens, waited),
+                )
+        finally:
+            stop.set()
+
+    def _work(self, ready: queue.Queue[Batch | BaseException], stop: threading.Event) -> None:
+        try:
+            for step in self.steps:
+                batch = self._hand_over(self._read(step))
+                while not stop.is_set():
+                    try:
+                        ready.put(batch, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if stop.is_set():
+                    return
+        except BaseException as error:
+            ready.put(error)
+
+    def _read(self, step: int) -> np.ndarray | None:
+        """A reader's batch as rows of tokens, labels, mask and, in the last column, the count."""
+        readers = self.topology.readers
+        if readers is None:
+            return None
+        indices = self.sampler.indices(step, readers.rank, readers.size)
+        train = self.task.train
+        tokens, labels, mask = assemble(
+            train.source[indices],
+            self.transform(train.target[indices]),
+            self.length,
+            self.task.tokenizer.pad_id,
+        )
+        count = torch.tensor([int(mask.sum())])
+        if readers.size > 1:
+            dist.all_reduce(count, group=readers.group)
+        counts = np.full((len(tokens), 1), int(count))
+        return np.concatenate([tokens, labels, mask.astype(np.int64), counts], axis=1)
+
+    def _hand_over(self, rows: np.ndarray | None) -> Batch:
+        share = self.sampler.global_batch // self.topology.data.size
+        if rows is None:
+            packed = torch.empty(share, 3 * self.length + 1, dtype=torch.int64)
+        else:
+            packed = torch.from_numpy(np.ascontiguousarray(rows))
+        feed = self.topology.feed
+        if feed.size > 1:
+            dist.broadcast(packed, dist.get_global_rank(feed.group, 0), group=feed.group)
+        tokens, labels, mask, count = packed.split([self.length] * 3 + [1], dim=1)
+        return Batch(
+            tokens.contiguous(), labels.contiguous(), mask.float().contiguous(), int(count[0, 0])
+        )

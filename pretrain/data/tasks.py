@@ -1,0 +1,106 @@
+"""What a task gives to training: tokenized examples whose targets are made of units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pretrain.data.tokenizers import SymbolTokenizer
+from pretrain.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokenized examples of fixed widths.
+
+    Attributes:
+        source: [n, S] int64 token ids of the sources.
+        target: [n, U] int64 token ids of the targets, natural order.
+        feature_columns: columns of `source` that carry information.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    feature_columns: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def features(self) -> np.ndarray:
+        """[n, J] the columns of the source that the selector counts."""
+        return self.source[:, list(self.feature_columns)]
+
+    def shard(self, rank: int, ranks: int) -> Examples:
+        """Every `ranks`-th example, from `rank` on."""
+        return Examples(self.source[rank::ranks], self.target[rank::ranks], self.feature_columns)
+
+    def head(self, n: int | None) -> Examples:
+        """The first n examples, or all."""
+        return Examples(self.source[:n], self.target[:n], self.feature_columns)
+
+
+class Task(Protocol):
+    """A kind of examples."""
+
+    tokenizer: SymbolTokenizer
+    unit_names: tuple[str, ...]
+    train: Examples
+    test: Examples
+
+    @property
+    def values(self) -> int:
+        """Token ids of features and units are below this."""
+        ...
+
+
+def sequence_length(task: Task) -> int:
+    """Input positions that an example of the task takes."""
+    return task.train.source.shape[1] + task.train.target.shape[1] - 1
+
+
+def check_length(task: Task, available: int) -> None:
+    """Check that an example fits the model's sequence.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    needed = sequence_length(task)
+    if available < needed:
+        raise ConfigError(
+            f"model.sequence_length {available} is too short for the task's {needed} positions; "
+            f"set it to {needed} or more"
+        )
+
+
+def assemble(
+    source: np.ndarray, target: np.ndarray, length: int, pad_id: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, labels and loss mask, each [n, length], of sources followed by targets.
+
+    The label of a position is the token after it; only tokens of the target count in the loss.
+
+    Args:
+        source: [n, S].
+        target: [n, U], in the order in which it is to be predicted.
+        length: positions of the model.
+        pad_id: fills the rest.
+    """
+    n, width = len(source), source.shape[1] + target.shape[1]
+    row = np.full((n, max(length + 1, width)), pad_id, dtype=np.int64)
+    row[:, : source.shape[1]] = source
+    row[:, source.shape[1] : width] = target
+    mask = np.zeros((n, length), dtype=np.float32)
+    mask[:, source.shape[1] - 1 : width - 1] = 1.0
+    return row[:, :length], row[:, 1 : length + 1], mask
+
+
+def unit_place_names(count: int) -> tuple[str, ...]:
+    """Names of decimal places from the most significant of `count` digits on."""
+    names: Sequence[str] = ("units", "tens", "hundreds", "thousands")
+    return tuple(
+        names[place] if place < len(names) else f"10^{place}" for place in reversed(range(count))
+    )

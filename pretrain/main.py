@@ -1,0 +1,56 @@
+"""Train a GPT as a configuration says.
+
+deepspeed pretrain/main.py --config configs/smoke/multiplication.yaml
+torchrun --nproc-per-node 2 pretrain/main.py --config FILE --training.steps 100
+mpirun -n 2 python pretrain/main.py --config FILE
+python pretrain/main.py --config FILE --dry-run
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a file: the repository is not on the path yet
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from pretrain.config import parse_arguments
+from pretrain.errors import UserError
+from pretrain.ranks import discover
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the entry itself."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="resolve the configuration, build the model, run one made-up batch, print "
+        "parameters, layout, memory and FLOPs per token; train nothing",
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, build, run. Returns the exit code: 0, or 2 for an error that the user can mend."""
+    rank = 0
+    try:
+        ranks = discover()
+        rank = ranks.rank
+        if rank != 0 and "--help" in (argv if argv is not None else sys.argv):
+            return 0
+        config, options = parse_arguments(
+            sys.argv[1:] if argv is None else argv, "pretrain/main.py", add_options
+        )
+        config.check_layout(ranks.world_size)
+        from pretrain.training import job  # seconds of imports: after the configuration holds
+
+        (job.dry_run if options.dry_run else job.run)(config, ranks)
+    except UserError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

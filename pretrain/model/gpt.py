@@ -1,0 +1,184 @@
+"""Building the GPT model of a configuration, as the chunks that this process holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
+from megatron.core.models.gpt import GPTModel
+from megatron.core.tensor_parallel import model_parallel_cuda_manual_seed
+from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
+from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.identity_op import IdentityOp
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
+from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.transformer.transformer_layer import (
+    TransformerLayer,
+    TransformerLayerSubmodules,
+)
+from torch import Tensor
+
+from pretrain import cpu
+from pretrain.config import Config
+from pretrain.model.attention import Norm, SdpaCoreAttention
+from pretrain.model.initialise import initialise, mark_split
+from pretrain.model.linear import ColumnLinear, RowLinear
+from pretrain.model.loss import LossHead
+from pretrain.topology import Topology
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class GPT(GPTModel):
+    """Megatron-Core's GPTModel whose loss never holds all logits.
+
+    `forward` with `labels` and `loss_mask` (both [b, s]) returns the masked *sum* of the loss in
+    nats on the last stage, without `labels` this rank's logits [b, s, v / tensor].
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.post_process:
+            self.loss_head = LossHead(self.pg_collection.tp, self.config.sequence_parallel)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """Weight of the output projection [v / tensor, h], tied or not."""
+        if self.share_embeddings_and_output_weights:
+            return self.shared_embedding_or_output_weight()
+        weight: Tensor = self.output_layer.weight
+        return weight
+
+    def _postprocess(
+        self,
+        hidden_states: Tensor,
+        *args: Any,
+        labels: Tensor | None = None,
+        loss_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        if self.post_process and labels is not None:
+            loss: Tensor = self.loss_head(hidden_states, self.output_weight, labels, loss_mask)
+            return loss
+        output: Tensor = super()._postprocess(
+            hidden_states, *args, labels=None, loss_mask=None, **kwargs
+        )
+        return output
+
+
+def transformer_config(config: Config, virtual_pipeline: int = 1) -> TransformerConfig:
+    """Megatron-Core's view of the configuration."""
+    model, parallel = config.model, config.parallel
+    llama = model.preset == "llama"
+    dtype = DTYPES[config.training.precision]
+    interleaved = virtual_pipeline > 1
+    return TransformerConfig(
+        num_layers=model.layers,
+        hidden_size=model.hidden_size,
+        num_attention_heads=model.attention_heads,
+        num_query_groups=model.query_groups,
+        ffn_hidden_size=model.ffn_width,
+        hidden_dropout=model.dropout,
+        attention_dropout=model.dropout,
+        normalization="RMSNorm" if llama else "LayerNorm",
+        layernorm_epsilon=1e-5,
+        add_bias_linear=not llama,
+        gated_linear_unit=llama,
+        activation_func=torch.nn.functional.silu if llama else torch.nn.functional.gelu,
+        bias_activation_fusion=False,
+        bias_dropout_fusion=False,
+        masked_softmax_fusion=False,
+        gradient_accumulation_fusion=False,
+        persist_layer_norm=False,
+        apply_rope_fusion=False,
+        cuda_graph_scope=[],
+        use_cpu_initialization=True,
+        perform_initialization=False,
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        bf16=dtype == torch.bfloat16,
+        tensor_model_parallel_size=parallel.tensor,
+        pipeline_model_parallel_size=parallel.pipeline,
+        virtual_pipeline_model_parallel_size=virtual_pipeline if interleaved else None,
+        sequence_parallel=parallel.sequence_parallel,
+        # Batched point-to-point gives wrong results with two stages and virtual stages.
+        overlap_p2p_comm=interleaved,
+        batch_p2p_comm=not interleaved,
+        batch_p2p_sync=False,
+        # The batch says how many target tokens there are in all; the loss is already divided.
+        calculate_per_token_loss=True,
+    )
+
+
+def layer_spec(preset: str) -> ModuleSpec:
+    """A transformer block of Megatron-Core's local modules with SDPA and our norm."""
+    return ModuleSpec(
+        module=TransformerLayer,
+        submodules=TransformerLayerSubmodules(
+            input_layernorm=Norm,
+            self_attention=ModuleSpec(
+                module=SelfAttention,
+                params={"attn_mask_type": AttnMaskType.causal},
+                submodules=SelfAttentionSubmodules(
+                    linear_qkv=ColumnLinear,
+                    core_attention=SdpaCoreAttention,
+                    linear_proj=RowLinear,
+                    q_layernorm=IdentityOp,
+                    k_layernorm=IdentityOp,
+                ),
+            ),
+            self_attn_bda=get_bias_dropout_add,
+            pre_mlp_layernorm=Norm,
+            mlp=ModuleSpec(
+                module=MLP,
+                submodules=MLPSubmodules(linear_fc1=ColumnLinear, linear_fc2=RowLinear),
+            ),
+            mlp_bda=get_bias_dropout_add,
+        ),
+    )
+
+
+def build(config: Config, topology: Topology, vocabulary_size: int) -> torch.nn.ModuleList:
+    """The model chunks of this process (one, or one per virtual stage), on its device.
+
+    Initial weights depend on `training.seed` alone, not on the layout.
+    """
+    model = config.model
+    virtual = topology.virtual_pipeline
+    megatron = transformer_config(config, virtual)
+    # One stream per data and pipeline coordinate; Megatron offsets it per tensor rank.
+    offset = 100 * topology.pipeline.rank + 10_000 * topology.data.rank
+    model_parallel_cuda_manual_seed(config.training.seed + 1 + offset, force_reset_rng=True)
+    layers = model.layers // (topology.pipeline.size * virtual)
+    submodules = TransformerBlockSubmodules(
+        layer_specs=[layer_spec(model.preset)] * layers, layer_norm=Norm
+    )
+    chunks = torch.nn.ModuleList()
+    for stage in range(virtual):
+        vp_stage = stage if virtual > 1 else None
+        with cpu.tensors_stay():
+            chunk = GPT(
+                config=megatron,
+                transformer_layer_spec=submodules,
+                vocab_size=vocabulary_size,
+                max_sequence_length=model.sequence_length,
+                pre_process=parallel_state.is_pipeline_first_stage(
+                    ignore_virtual=False, vp_stage=vp_stage
+                ),
+                post_process=parallel_state.is_pipeline_last_stage(
+                    ignore_virtual=False, vp_stage=vp_stage
+                ),
+                parallel_output=True,
+                share_embeddings_and_output_weights=model.tied,
+                position_embedding_type="rope" if model.preset == "llama" else "learned_absolute",
+                rotary_base=model.rope_base,
+                vp_stage=vp_stage,
+            )
+        mark_split(chunk, gated=model.preset == "llama")
+        initialise(chunk, model, config.training.seed, topology.tensor.rank, topology.tensor.size)
+        chunks.append(chunk)
+    return chunks.to(topology.device)

@@ -1,0 +1,146 @@
+"""Cross entropy over a vocabulary that is split over tensor-parallel ranks.
+
+The output projection and the loss are one operation that works through the tokens in blocks: the
+logits of a block are turned into their gradient at once, so the full [tokens, vocabulary] matrix
+never exists. Shapes: n tokens, h hidden, v vocabulary rows of this rank.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# Logits held at a time. On a CPU a block stays in the cache (measured: 4 to 16 Mi elements
+# are fastest); on a GPU blocks feed whole kernels.
+BLOCK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum over tokens of mask * cross_entropy(hidden @ weight.T, labels)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_nh: Tensor,
+        weight_vh: Tensor,
+        labels_n: Tensor,
+        mask_n: Tensor,
+        group: dist.ProcessGroup | None,
+    ) -> Tensor:
+        tokens, rows = hidden_nh.size(0), weight_vh.size(0)
+        block = max(64, BLOCK_ELEMENTS.get(hidden_nh.device.type, 1 << 27) // rows)
+        wants_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        parallel = group is not None and dist.get_world_size(group) > 1
+        first_row = dist.get_rank(group) * rows if parallel else 0
+        total = hidden_nh.new_zeros((), dtype=torch.float32)
+        grad_hidden = torch.empty_like(hidden_nh) if wants_grad else None
+        grad_weight = torch.empty_like(weight_vh, dtype=torch.float32) if wants_grad else None
+        for start in range(0, tokens, block):
+            part = slice(start, min(start + block, tokens))
+            logits = (hidden_nh[part] @ weight_vh.t()).float()
+            largest = logits.amax(1, keepdim=True)
+            if parallel:
+                dist.all_reduce(largest, dist.ReduceOp.MAX, group=group)
+            logits.sub_(largest)
+            local = labels_n[part] - first_row
+            owned = (local >= 0) & (local < rows)
+            local = local.clamp(0, rows - 1).unsqueeze(1)
+            target = logits.gather(1, local).squeeze(1) * owned
+            exps = logits.exp_()
+            norm = exps.sum(1)
+            if parallel:
+                both = torch.stack((norm, target))
+                dist.all_reduce(both, group=group)
+                norm, target = both
+            total += ((norm.log() - target) * mask_n[part]).sum()
+            if grad_hidden is None or grad_weight is None:
+                continue
+            grad = exps.mul_((mask_n[part] / norm).unsqueeze(1))
+            grad.scatter_add_(1, local, -(mask_n[part] * owned).unsqueeze(1))
+            grad = grad.to(hidden_nh.dtype)
+            torch.mm(grad, weight_vh, out=grad_hidden[part])
+            if grad.dtype != torch.float32:
+                _add(grad_weight, (grad.t() @ hidden_nh[part]).float(), first=start == 0)
+            elif start == 0:
+                torch.mm(grad.t(), hidden_nh[part], out=grad_weight)
+            else:
+                grad_weight.addmm_(grad.t(), hidden_nh[part])
+        if grad_hidden is not None and grad_weight is not None:
+            ctx.save_for_backward(grad_hidden, grad_weight.to(weight_vh.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        (scale,) = outputs
+        return (
+            grad_hidden * scale.to(grad_hidden.dtype),
+            grad_weight * scale.to(grad_weight.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _add(total: Tensor, part: Tensor, first: bool) -> None:
+    if first:
+        total.copy_(part)
+    else:
+        total.add_(part)
+
+
+def linear_cross_entropy(
+    hidden_nh: Tensor,
+    weight_vh: Tensor,
+    labels_n: Tensor,
+    mask_n: Tensor,
+    group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """Masked sum of the cross entropy of `hidden @ weight.T` in nats, an fp32 scalar.
+
+    Args:
+        hidden_nh: [n, h], the same on every rank of `group`. Its gradient is this rank's part
+            only: sum it over `group`, as Megatron's `copy_to_tensor_model_parallel_region` does.
+        weight_vh: [v, h], rows `rank * v` to `(rank + 1) * v` of the vocabulary.
+        labels_n: [n] token ids of the whole vocabulary.
+        mask_n: [n] float weight of each token.
+        group: tensor-parallel group; None for an undivided vocabulary.
+    """
+    loss: Tensor = _LinearCrossEntropy.apply(hidden_nh, weight_vh, labels_n, mask_n, group)
+    return loss
+
+
+class LossHead(torch.nn.Module):
+    """The loss as a module without parameters, so that hooks can be attached to it.
+
+    The weight belongs to the output layer or, tied, to the embedding.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, sequence_parallel: bool) -> None:
+        super().__init__()
+        self.group = group
+        self.sequence_parallel = sequence_parallel
+
+    def forward(self, hidden_sbh: Tensor, weight: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+        """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism), labels and mask
+        [b, s] -> summed loss in nats, fp32 scalar.
+        """
+        from megatron.core.tensor_parallel import (
+            copy_to_tensor_model_parallel_region,
+            gather_from_sequence_parallel_region,
+        )
+
+        if self.sequence_parallel:
+            hidden_sbh = gather_from_sequence_parallel_region(hidden_sbh, group=self.group)
+        else:
+            hidden_sbh = copy_to_tensor_model_parallel_region(hidden_sbh, group=self.group)
+        return linear_cross_entropy(
+            hidden_sbh.reshape(-1, hidden_sbh.size(-1)),
+            weight,
+            labels.t().reshape(-1),
+            mask.t().reshape(-1),
+            self.group,
+        )

@@ -1,0 +1,133 @@
+"""Which process of the job this is, read from what the launcher left in the environment.
+
+Understood: torchrun and deepspeed (RANK ...), OpenMPI (OMPI_COMM_WORLD_RANK ...), MPICH and Intel
+MPI (PMI_RANK ...), srun (SLURM_PROCID ...), and nothing at all: one process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pretrain.errors import UserError
+
+_LAUNCHERS = (
+    # launcher, rank, world size, local rank, local world size, variable that must be there too
+    ("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"),
+    ("openmpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpich", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "PMI_SIZE"),
+    # SLURM_STEP_ID is set by srun only: a batch script's own process is not a rank.
+    ("srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "", "SLURM_STEP_ID"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the job."""
+
+    launcher: str
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+
+
+def _whole(environment: Mapping[str, str], name: str) -> int:
+    try:
+        return int(environment[name])
+    except ValueError:
+        raise UserError(
+            f"environment variable {name} is {environment[name]!r}, expected a whole number; "
+            "start the job through one launcher only"
+        ) from None
+
+
+def discover(environment: Mapping[str, str] | None = None) -> Ranks:
+    """Find out rank and world size.
+
+    Raises:
+        UserError: a variable is no number, or a launcher has set only part of them.
+    """
+    env = os.environ if environment is None else environment
+    for launcher, rank, world, local, local_world, marker in _LAUNCHERS:
+        if rank not in env or marker not in env:
+            continue
+        if world not in env:
+            raise UserError(
+                f"{rank} is set but {world} is not; unset {rank} to run one process, or start "
+                "through torchrun, deepspeed, mpirun or srun"
+            )
+        found = _whole(env, rank), _whole(env, world)
+        if not 0 <= found[0] < found[1]:
+            raise UserError(f"{rank}={found[0]} does not fit {world}={found[1]}")
+        local_rank = _whole(env, local) if local in env else found[0]
+        if local_world in env:
+            local_size = _whole(env, local_world)
+        elif launcher == "srun":
+            # "2(x3),1" lists tasks per node; the first entry serves to share cores.
+            local_size = int(env.get("SLURM_TASKS_PER_NODE", "1").split("(")[0].split(",")[0])
+        else:
+            local_size = _whole(env, "LOCAL_SIZE") if "LOCAL_SIZE" in env else found[1]
+        return Ranks(launcher, *found, local_rank, local_size)
+    return Ranks("none", 0, 1, 0, 1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = None) -> str | None:
+    """Address at which the processes meet, as `host:port`; None for one process.
+
+    torchrun and deepspeed give it; under MPI the first rank draws a free port and broadcasts it
+    (mpi4py); under srun it follows from the node list and the job's number.
+
+    Raises:
+        UserError: mpi4py or its MPI library is missing under mpirun.
+    """
+    env = os.environ if environment is None else environment
+    if ranks.world_size == 1:
+        return None
+    if "MASTER_ADDR" in env and "MASTER_PORT" in env:
+        return f"{env['MASTER_ADDR']}:{env['MASTER_PORT']}"
+    if ranks.launcher in ("openmpi", "mpich"):
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:
+            raise UserError(
+                f"started under {ranks.launcher}, but mpi4py cannot load its MPI library "
+                f"({error}); install one (Debian: openmpi-bin), or use torchrun or deepspeed"
+            ) from error
+        world = MPI.COMM_WORLD
+        if world.Get_size() != ranks.world_size:
+            raise UserError(
+                f"{ranks.launcher} says {ranks.world_size} processes, mpi4py's library "
+                f"({MPI.Get_library_version().split(',')[0]}) says {world.Get_size()}: mpirun and "
+                "mpi4py belong to different MPI libraries; call the mpirun of the same one"
+            )
+        here = f"{socket.gethostname()}:{_free_port()}" if ranks.rank == 0 else None
+        return str(world.bcast(here, root=0))
+    if ranks.launcher == "srun":
+        nodes = env.get("SLURM_STEP_NODELIST", env.get("SLURM_JOB_NODELIST", "localhost"))
+        job, step = int(env.get("SLURM_JOB_ID", "0")), int(env.get("SLURM_STEP_ID", "0"))
+        return f"{_first_host(nodes, env)}:{20_000 + (job * 97 + step) % 20_000}"
+    raise UserError(
+        f"{ranks.world_size} processes, but MASTER_ADDR and MASTER_PORT are not set; start "
+        "through torchrun, deepspeed, mpirun or srun"
+    )
+
+
+def _first_host(nodes: str, env: Mapping[str, str]) -> str:
+    """First host of a SLURM node list such as `n[1-4,7],m3`."""
+    head, bracket, rest = nodes.partition("[")
+    if "," in head or not bracket:
+        name = nodes.split(",")[0]
+    else:
+        name = head + rest.split("]")[0].split(",")[0].split("-")[0]
+    # On one machine that plays several nodes (tests), node names do not resolve.
+    return env.get("MIFIRST_RENDEZVOUS_HOST") or name

@@ -1,0 +1,72 @@
+"""Orders of target units. Units are numbered in natural order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Order = tuple[int, ...]
+
+
+def order_by_bits(bits: Sequence[float], tie_bits: float, largest_first: bool = True) -> Order:
+    """Units by mutual information.
+
+    Again and again the best of the remaining units is taken; among those within `tie_bits` of it,
+    the last in natural order.
+    """
+    sign = 1.0 if largest_first else -1.0
+    remaining = list(range(len(bits)))
+    order = []
+    while remaining:
+        best = max(sign * bits[unit] for unit in remaining)
+        chosen = max(unit for unit in remaining if sign * bits[unit] >= best - tie_bits)
+        remaining.remove(chosen)
+        order.append(chosen)
+    return tuple(order)
+
+
+def choose_order(
+    strategy: str,
+    units: int,
+    bits: Sequence[float] | None = None,
+    tie_bits: float = 0.005,
+    seed: int = 0,
+    fixed: Sequence[int] | None = None,
+) -> Order:
+    """Order in which `units` target units are predicted.
+
+    Args:
+        strategy: ntp, reverse, random, max_mi, min_mi or fixed.
+        units: number of units.
+        bits: MI of each unit; needed by max_mi and min_mi.
+        tie_bits: see :func:`order_by_bits`.
+        seed: of the permutation of `random`, one for all examples.
+        fixed: the permutation of `fixed`.
+
+    Raises:
+        ValueError: the strategy is unknown, or what it needs is missing or of the wrong length.
+    """
+    if strategy == "ntp":
+        return tuple(range(units))
+    if strategy == "reverse":
+        return tuple(reversed(range(units)))
+    if strategy == "random":
+        return tuple(np.random.default_rng(seed).permutation(units).tolist())
+    if strategy in ("max_mi", "min_mi"):
+        if bits is None or len(bits) != units:
+            raise ValueError(
+                f"strategy {strategy} needs the bits of {units} units, found "
+                f"{'none' if bits is None else len(bits)}"
+            )
+        return order_by_bits(bits, tie_bits, largest_first=strategy == "max_mi")
+    if strategy == "fixed":
+        if fixed is None or sorted(fixed) != list(range(units)):
+            raise ValueError(
+                f"selection.fixed {None if fixed is None else list(fixed)} is not a permutation of "
+                f"the {units} units 0 to {units - 1}"
+            )
+        return tuple(fixed)
+    raise ValueError(
+        f"unknown strategy {strategy!r}; use ntp, reverse, random, max_mi, min_mi or fixed"
+    )

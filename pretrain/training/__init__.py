@@ -1,0 +1,1 @@
+"""Training: the DeepSpeed engine around a Megatron schedule, the loop, evaluation, run records."""

@@ -1,0 +1,188 @@
+"""What happens beside the steps: records, TensorBoard, the progress bar, saved weights.
+
+Each callback has a state of its own; the loop calls them in order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import deepspeed
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from pretrain.config import Config
+from pretrain.model.gpt import GPT
+from pretrain.topology import Topology
+from pretrain.training.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of metrics.jsonl; means over the steps since the line before.
+
+    Attributes:
+        step: steps done.
+        tokens: input positions trained so far, over all ranks, padding included.
+        loss: mean loss per target token of the last step's global batch, in nats.
+        learning_rate: of the last step.
+        grad_norm: global gradient norm of the last step before clipping.
+        step_seconds: wall time per step, evaluations and saving left out.
+        selection_seconds: of these, what a step waited for its batch.
+        tokens_per_second: over all ranks.
+        model_flops_per_second: model FLOPs (pretrain.model.flops) of all ranks.
+        mfu: share of the devices' peak; None where the peak is not known.
+    """
+
+    step: int
+    tokens: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    step_seconds: float
+    selection_seconds: float
+    tokens_per_second: float
+    model_flops_per_second: float
+    mfu: float | None
+
+
+class Callback:
+    """Does nothing; override what is of use."""
+
+    def on_step(self, step: int) -> None:
+        """After every step."""
+
+    def on_log(self, record: StepRecord) -> None:
+        """After every `run.log_every` steps and the last one."""
+
+    def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
+        """After every evaluation."""
+
+    def on_end(self, step: int) -> None:
+        """After the last step and evaluation."""
+
+    def close(self) -> None:
+        """Always, also after an error."""
+
+
+class JsonLines(Callback):
+    """metrics.jsonl and evaluation.jsonl, one object per line, written through at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._metrics: TextIO = open(directory / "metrics.jsonl", "w")  # noqa: SIM115
+        self._evaluations: TextIO = open(directory / "evaluation.jsonl", "w")  # noqa: SIM115
+
+    def on_log(self, record: StepRecord) -> None:
+        values = asdict(record)
+        if record.mfu is None:
+            del values["mfu"]
+        print(json.dumps(values), file=self._metrics, flush=True)
+
+    def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
+        values = {"step": step, "tokens": tokens, **asdict(evaluation)}
+        print(json.dumps(values), file=self._evaluations, flush=True)
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._evaluations.close()
+
+
+class TensorBoard(Callback):
+    """TensorBoard events under `tensorboard/`, against the step."""
+
+    def __init__(self, directory: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(directory / "tensorboard"))
+
+    def on_log(self, record: StepRecord) -> None:
+        for name, value in asdict(record).items():
+            if name != "step" and value is not None:
+                self._writer.add_scalar(f"train/{name}", value, record.step)
+
+    def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
+        self._writer.add_scalar("evaluation/exact_match", evaluation.exact_match, step)
+        for unit, accuracy in enumerate(evaluation.unit_accuracy):
+            self._writer.add_scalar(f"evaluation/unit_{unit}", accuracy, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class ProgressBar(Callback):
+    """Steps, loss, tokens/s and time left on the terminal."""
+
+    def __init__(self, steps: int, label: str) -> None:
+        self._bar = tqdm(total=steps, desc=label, unit="step", dynamic_ncols=True)
+        self._shown: dict[str, str] = {}
+
+    def on_step(self, step: int) -> None:
+        self._bar.update(step - self._bar.n)
+
+    def on_log(self, record: StepRecord) -> None:
+        self._show(loss=f"{record.loss:.4f}", tokens_per_s=f"{record.tokens_per_second:,.0f}")
+
+    def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
+        self._show(exact=f"{100 * evaluation.exact_match:.1f}%")
+
+    def _show(self, **values: str) -> None:
+        self._shown.update(values)
+        self._bar.set_postfix(self._shown)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class WeightSaver(Callback):
+    """Weights as safetensors, one file per tensor and pipeline rank, written beside and renamed.
+
+    Files are `weights/step-N/tensor-T-pipeline-P.safetensors`, with the parameters' local names.
+    """
+
+    def __init__(
+        self, config: Config, topology: Topology, chunks: list[GPT], directory: Path
+    ) -> None:
+        self.settings = config.checkpoint
+        self.sharded = config.parallel.zero_stage == 3
+        self.topology = topology
+        self.chunks = chunks
+        self.directory = directory / "weights"
+        self.saved_at = -1
+
+    def on_step(self, step: int) -> None:
+        every = self.settings.save_every
+        if every and step % every == 0:
+            self._save(step)
+
+    def on_end(self, step: int) -> None:
+        if self.settings.save_final and self.saved_at != step:
+            self._save(step)
+
+    def _save(self, step: int) -> None:
+        self.saved_at = step
+        named = {
+            f"{index}.{name}": parameter
+            for index, chunk in enumerate(self.chunks)
+            for name, parameter in chunk.named_parameters()
+        }
+        gathered = deepspeed.zero.GatheredParameters(list(named.values()), enabled=self.sharded)
+        with gathered:
+            if self.topology.data.rank != 0:
+                return
+            tensors = {name: p.detach().to("cpu", copy=True) for name, p in named.items()}
+        folder = self.directory / f"step-{step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"tensor-{self.topology.tensor.rank}-pipeline-{self.topology.pipeline.rank}"
+        partial = folder / f"{name}.safetensors.partial"
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial)
+        os.replace(partial, folder / f"{name}.safetensors")
+
+
+def logged_grad_norm(value: float | torch.Tensor | None) -> float:
+    """A gradient norm as a number; waits for the device."""
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,207 @@
+"""Putting the parts of a run together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pretrain import topology as topologies
+from pretrain.config import Config
+from pretrain.data.arithmetic import Arithmetic
+from pretrain.data.batches import Batch, Sampler
+from pretrain.data.feed import BatchFeed
+from pretrain.data.tasks import Task, check_length
+from pretrain.errors import ConfigError
+from pretrain.model.flops import FORMULA, model_cost
+from pretrain.ranks import Ranks
+from pretrain.selection import selector
+from pretrain.selection.selector import Selection
+from pretrain.topology import Topology
+from pretrain.training.run_directory import SELECTION, RunDirectory, write_text
+
+
+def build_task(config: Config) -> Task:
+    """The task that `data` describes, checked against the model's sequence length."""
+    task = Arithmetic(config.data)
+    check_length(task, config.model.sequence_length)
+    fixed, units = config.selection.fixed, len(task.unit_names)
+    if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != units:
+        raise ConfigError(
+            f"selection.fixed {list(fixed)} orders {len(fixed)} units, but the task has {units} "
+            f"({', '.join(task.unit_names)})"
+        )
+    return task
+
+
+def fit_selection(config: Config, topology: Topology, task: Task) -> Selection:
+    """Fit on the training split; readers count, everybody learns the result."""
+    selection = None
+    readers = topology.readers
+    if readers is not None:
+        mine = task.train.shard(readers.rank, readers.size)
+        hidden = not (config.run.progress and topology.is_first_rank)
+        with tqdm(
+            total=2 * len(mine), desc="fit selection", unit="example", disable=hidden, delay=1.0
+        ) as bar:
+            selection = selector.fit(
+                config.selection,
+                mine.features,
+                mine.target,
+                task.values,
+                task.unit_names,
+                readers.group if readers.size > 1 else None,
+                lambda done, _: bar.update(done - bar.n),
+            )
+    return selector.share(selection, topology.feed.group)
+
+
+def run(config: Config, ranks: Ranks) -> None:
+    """Train as configured and leave the run directory behind."""
+    task = build_task(config)
+    vocabulary = config.vocabulary_size(task.tokenizer.size)
+    directory = RunDirectory(config.run.directory)
+    if ranks.rank == 0:
+        directory.prepare(config)
+    with topologies.start(config, ranks) as topology:
+        # Imported once the backends are loaded quietly.
+        from pretrain.model.gpt import build
+        from pretrain.training.callbacks import (
+            Callback,
+            JsonLines,
+            ProgressBar,
+            TensorBoard,
+            WeightSaver,
+        )
+        from pretrain.training.engine import Engine
+        from pretrain.training.evaluation import Evaluator
+        from pretrain.training.loop import train
+
+        selection = fit_selection(config, topology, task)
+        cost = model_cost(config.model, vocabulary)
+        engine = Engine(config, topology, build(config, topology, vocabulary))
+        settings = config.training
+        feed = BatchFeed(
+            task,
+            selection.transform.apply,
+            Sampler(len(task.train), settings.global_batch, settings.seed),
+            topology,
+            config.model.sequence_length,
+            range(settings.steps),
+        )
+        evaluator = Evaluator(config, topology, engine.deepspeed.module, task, selection.transform)
+        callbacks: list[Callback] = [WeightSaver(config, topology, engine.chunks, directory.path)]
+        if topology.is_first_rank:
+            write_text(directory.path / SELECTION, selection.to_json())
+            print(topology.describe())
+            print(f"{cost.parameters:,} parameters")
+            print(selection.table(), flush=True)
+            callbacks.append(JsonLines(directory.path))
+            if config.run.tensorboard:
+                callbacks.append(TensorBoard(directory.path))
+            if config.run.progress:
+                callbacks.append(ProgressBar(settings.steps, selection.strategy))
+        started = time.perf_counter()
+        try:
+            evaluation = train(config, topology, engine, feed, evaluator, cost, callbacks)
+        finally:
+            for callback in callbacks:
+                callback.close()
+        if topology.is_first_rank:
+            seconds = time.perf_counter() - started
+            tokens = settings.steps * settings.global_batch * config.model.sequence_length
+            directory.finish(
+                {
+                    **asdict(evaluation),
+                    "steps": settings.steps,
+                    "tokens": tokens,
+                    "model_flops": tokens * cost.flops_per_token,
+                    "parameters": cost.parameters,
+                    "train_seconds": seconds,
+                    "fingerprint": selection.fingerprint,
+                    "layout": topology.describe(),
+                }
+            )
+            print(
+                f"exact match {100 * evaluation.exact_match:.1f}% of {evaluation.examples} "
+                f"held-out examples after {settings.steps} steps, {seconds:.0f} s; "
+                f"results in {directory.path}"
+            )
+
+
+def dry_run(config: Config, ranks: Ranks) -> None:
+    """Build everything, run one made-up batch, print what it takes. Trains and writes nothing."""
+    task = build_task(config)
+    vocabulary = config.vocabulary_size(task.tokenizer.size)
+    with topologies.start(config, ranks) as topology:
+        from pretrain.model.gpt import build
+        from pretrain.training.engine import Engine
+
+        engine = Engine(config, topology, build(config, topology, vocabulary))
+        held = sum(p.numel() for chunk in engine.chunks for p in chunk.parameters())
+        batch = _made_up_batch(config, topology, vocabulary)
+        started = time.perf_counter()
+        result = engine.train_step(batch.to(topology.device), 0.0)
+        loss = engine.mean_loss(result)
+        seconds = time.perf_counter() - started
+        if topology.is_first_rank:
+            print("\n".join(_report(config, topology, vocabulary, held, loss, seconds)))
+
+
+def _made_up_batch(config: Config, topology: Topology, vocabulary: int) -> Batch:
+    share = config.training.global_batch // topology.data.size
+    shape = (share, config.model.sequence_length + 1)
+    generator = torch.Generator().manual_seed(config.training.seed)
+    tokens = torch.randint(0, vocabulary, shape, generator=generator)
+    mask = torch.ones(share, config.model.sequence_length)
+    count = config.training.global_batch * config.model.sequence_length
+    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), mask, count)
+
+
+def _report(
+    config: Config, topology: Topology, vocabulary: int, held: int, loss: float, seconds: float
+) -> Sequence[str]:
+    cost = model_cost(config.model, vocabulary)
+    memory = state_bytes(config, held, topology.data.size)
+    mib = {name: f"{size / 2**20:.1f} MiB" for name, size in memory.items()}
+    lines = [
+        config.to_yaml().rstrip(),
+        "---",
+        f"layout       {topology.describe()}",
+        f"parameters   {cost.parameters:,} in all, {held:,} on rank 0",
+        f"memory       rank 0: {', '.join(f'{name} {size}' for name, size in mib.items())}; "
+        "activations come on top",
+        f"FLOPs/token  {cost.flops_per_token:,} for a step's forward and backward pass",
+        f"             = {FORMULA}",
+        f"tokens/step  {config.training.global_batch * config.model.sequence_length:,}",
+        f"made-up batch: loss {loss:.4f} (ln {vocabulary} = {np.log(vocabulary):.4f}), "
+        f"first step {seconds:.2f} s",
+    ]
+    if topology.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(topology.device)
+        lines.insert(-1, f"peak         {peak / 2**20:.1f} MiB allocated on the device")
+    return lines
+
+
+def state_bytes(config: Config, parameters: int, data_parallel: int) -> dict[str, int]:
+    """Bytes of one rank's weights, gradients and optimizer state.
+
+    Args:
+        parameters: held by the rank before ZeRO shards them.
+        data_parallel: ranks that ZeRO shards over.
+    """
+    bf16 = config.training.precision == "bf16"
+    stage = config.parallel.zero_stage
+    width = 2 if bf16 else 4
+    shard = -(-parameters // data_parallel)
+    # AdamW's two moments in fp32, and with bf16 the fp32 master weights.
+    per_parameter = 12 if bf16 else 8
+    return {
+        "weights": width * (shard if stage >= 3 else parameters),
+        "gradients": width * (shard if stage >= 2 else parameters),
+        "optimizer": per_parameter * (shard if stage >= 1 else parameters),
+    }

@@ -1,0 +1,110 @@
+"""The training loop: a page long, everything else is a callback."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from pretrain.config import Config
+from pretrain.data.feed import BatchFeed
+from pretrain.errors import UserError
+from pretrain.model.flops import ModelCost, peak_flops
+from pretrain.topology import Topology, device_name
+from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
+from pretrain.training.engine import Engine, StepResult
+from pretrain.training.evaluation import Evaluation, Evaluator
+from pretrain.training.schedule import learning_rate
+
+
+class Meter:
+    """Turns wall time between two logged steps into rates."""
+
+    def __init__(self, config: Config, topology: Topology, cost: ModelCost) -> None:
+        self.tokens_per_step = config.training.global_batch * config.model.sequence_length
+        self.flops_per_token = cost.flops_per_token
+        peak = peak_flops(device_name(topology.device), config.training.precision)
+        self.peak = None if peak is None else peak * topology.ranks.world_size
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval now."""
+        self.started = time.perf_counter()
+        self.steps = 0
+        self.waited = 0.0
+
+    def add(self, waited: float) -> None:
+        """A step is done; `waited` seconds of it went by until its batch was there."""
+        self.steps += 1
+        self.waited += waited
+
+    def record(self, step: int, loss: float, rate: float, grad_norm: float) -> StepRecord:
+        """The interval's line; a new interval begins."""
+        seconds = (time.perf_counter() - self.started) / self.steps
+        tokens_per_second = self.tokens_per_step / seconds
+        flops = tokens_per_second * self.flops_per_token
+        record = StepRecord(
+            step=step,
+            tokens=step * self.tokens_per_step,
+            loss=loss,
+            learning_rate=rate,
+            grad_norm=grad_norm,
+            step_seconds=seconds,
+            selection_seconds=self.waited / self.steps,
+            tokens_per_second=tokens_per_second,
+            model_flops_per_second=flops,
+            mfu=None if self.peak is None else flops / self.peak,
+        )
+        self.restart()
+        return record
+
+
+def train(
+    config: Config,
+    topology: Topology,
+    engine: Engine,
+    feed: BatchFeed,
+    evaluator: Evaluator,
+    cost: ModelCost,
+    callbacks: Sequence[Callback],
+) -> Evaluation:
+    """Run all steps; returns the last evaluation.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    settings, log_every = config.training, config.run.log_every
+    meter = Meter(config, topology, cost)
+    evaluation: Evaluation | None = None
+    for step, batch in feed:
+        rate = learning_rate(step, config)
+        result = engine.train_step(batch.to(topology.device), rate)
+        meter.add(batch.selection_seconds)
+        done = step + 1
+        last = done == settings.steps
+        if done % log_every == 0 or last:
+            record = meter.record(done, *_measure(engine, result, rate))
+            for callback in callbacks:
+                callback.on_log(record)
+        paused = time.perf_counter()
+        for callback in callbacks:
+            callback.on_step(done)
+        if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
+            evaluation = evaluator.run()
+            for callback in callbacks:
+                callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
+        meter.started += time.perf_counter() - paused
+    assert evaluation is not None
+    for callback in callbacks:
+        callback.on_end(settings.steps)
+    return evaluation
+
+
+def _measure(engine: Engine, result: StepResult, rate: float) -> tuple[float, float, float]:
+    loss = engine.mean_loss(result)
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss}; lower optimizer.learning_rate, lengthen optimizer.warmup_steps "
+            "or set optimizer.clip_norm"
+        )
+    return loss, rate, logged_grad_norm(result.grad_norm)

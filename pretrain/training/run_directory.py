@@ -1,0 +1,68 @@
+"""The folder of a run: what it was asked, what it selected, whether it is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pretrain.config import Config
+from pretrain.errors import ConfigError, UserError
+
+RESULT = "result.json"
+CONFIG = "config.yaml"
+SELECTION = "selection.json"
+OWN = (RESULT, CONFIG, SELECTION, "metrics.jsonl", "evaluation.jsonl", "tensorboard", "weights")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: beside it first, then renamed."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Folder of a run; used on the first rank only."""
+
+    path: Path
+
+    def prepare(self, config: Config) -> None:
+        """Make the folder and write the resolved configuration.
+
+        Raises:
+            ConfigError: the folder holds a run already and `run.overwrite` is off.
+            UserError: the folder cannot be written.
+        """
+        try:
+            held = [name for name in OWN if (self.path / name).exists()]
+            if held and not config.run.overwrite:
+                raise ConfigError(
+                    f"run.directory {self.path} already holds a run ({', '.join(held)}); choose "
+                    "another folder, or pass --run.overwrite true to lose that run"
+                )
+            for name in held:
+                old = self.path / name
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / CONFIG, config.to_yaml())
+        except OSError as error:
+            raise UserError(f"run.directory {self.path}: {error.strerror or error}") from error
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Mark the run as complete."""
+        result = {**result, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        write_text(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def result(self) -> dict[str, Any] | None:
+        """What :meth:`finish` wrote; None for a run that is not complete."""
+        path = self.path / RESULT
+        if not path.exists():
+            return None
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return loaded

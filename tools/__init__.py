@@ -1,0 +1,1 @@
+"""Programs around training: corpora, comparisons, export, generation, benchmarks."""

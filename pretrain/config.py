@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -60,9 +61,10 @@ class ModelConfig(Section):
     """Use the input embedding as the output layer; as the preset does if not given."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Probability of dropout on embeddings, attention and residual branches."""
-    init_std: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
+    init_std: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Standard deviation of initial weights; output projections get it divided by
-    sqrt(2 x layers)."""
+    sqrt(2 x layers). If not given, sqrt(2 / (5 x hidden_size)) (arXiv 1910.05895): 0.023 at
+    width 768, where GPT-2's 0.02 comes from, and 0.056 at width 128."""
     rope_base: PositiveInt = 10_000
     """Base period of rotary positions (llama)."""
 
@@ -84,6 +86,11 @@ class ModelConfig(Section):
     def tied(self) -> bool:
         """Whether embeddings are tied, with the default resolved."""
         return self.preset == "gpt2" if self.tie_embeddings is None else self.tie_embeddings
+
+    @property
+    def initial_std(self) -> float:
+        """Standard deviation of initial weights, with the default resolved."""
+        return self.init_std or math.sqrt(2.0 / (5.0 * self.hidden_size))
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:

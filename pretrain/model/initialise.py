@@ -79,7 +79,7 @@ def _draw(name: str, shape: list[int], model: ModelConfig, seed: int) -> Tensor:
         return torch.zeros(shape)
     if "layernorm" in name:
         return torch.ones(shape)
-    std = model.init_std
+    std = model.initial_std
     if name.endswith(("self_attention.linear_proj.weight", "mlp.linear_fc2.weight")):
         std /= math.sqrt(2.0 * model.layers)
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
@@ -93,7 +93,7 @@ def initialise(
 ) -> None:
     """Overwrite the parameters of a pipeline chunk with the initial weights of `seed`.
 
-    Norm weights are 1, biases 0, matrices normal with `init_std`; the two projections back into
+    Norm weights are 1, biases 0, matrices normal with `initial_std`; the two projections back into
     the residual stream are divided by sqrt(2 x layers) (GPT-2, section 2.3).
     """
     for local_name, parameter in chunk.named_parameters():

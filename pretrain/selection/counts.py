@@ -254,6 +254,12 @@ def fraction_bits(examples: int) -> int:
 
 def fixed_point(values: np.ndarray, bits: int) -> np.ndarray:
     """c * log2(c) of each count, rounded to int64 with `bits` fractional bits; 0 for 0."""
+    if values.size and values.max() < 1 << 20:
+        # A table over all counts up to the largest, filled where a count occurs.
+        distinct = np.flatnonzero(np.bincount(values.ravel()))
+        converted = np.zeros(int(values.max()) + 1, dtype=np.int64)
+        converted[distinct] = [_c_log_c(int(c), bits) for c in distinct]
+        return converted[values]
     distinct, inverse = np.unique(values, return_inverse=True)
     converted = np.array([_c_log_c(int(c), bits) for c in distinct], dtype=np.int64)
     return converted[inverse].reshape(values.shape)

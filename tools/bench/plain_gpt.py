@@ -53,7 +53,7 @@ class PlainGPT(nn.Module):
         self.norm = nn.LayerNorm(model.hidden_size)
         for parameter in self.parameters():
             if parameter.dim() > 1:
-                nn.init.normal_(parameter, std=model.init_std)
+                nn.init.normal_(parameter, std=model.initial_std)
 
     def forward(self, tokens: Tensor) -> Tensor:
         positions = torch.arange(tokens.size(1), device=tokens.device)

@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from tools.inspect_selection import main
+
+
+def run(capsys, *arguments: str) -> dict:
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json_of_every_pair(capsys):
+    found = run(capsys, "--all-pairs")
+    assert found["estimator"] == "joint"
+    assert found["order"] == [2, 1, 3, 0]
+    assert found["bits"] == pytest.approx([2.71, 3.30, 3.31, 3.03], abs=0.006)
+    assert found["correction"] == "none"
+    assert found["examples"] == 10_000
+
+
+def test_the_named_estimator_wins_over_the_configuration(capsys):
+    found = run(capsys, "--estimator", "pairwise", "--selection.strategy", "ntp")
+    assert found["estimator"] == "pairwise"
+    assert found["correction"] == "miller_madow"
+    assert found["examples"] < 10_000  # the training split
+
+
+def test_the_table_is_for_people(capsys):
+    assert main(["--all-pairs"]) == 0
+    text = capsys.readouterr().out
+    assert "order of max_mi: tens, hundreds, units, thousands" in text
+
+
+def test_an_error_is_short(capsys):
+    assert main(["--data.digits", "0"]) == 2
+    assert "data.digits" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""Scores of the target's units, and the order that they imply, without training anything.
+
+    python -m tools.inspect_selection --config configs/smoke/multiplication.yaml \\
+        [--estimator pairwise] [--all-pairs] [--json]
+
+Started by torchrun, deepspeed or mpirun, the table is sharded over the processes; the result is the
+same to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch.distributed as dist
+
+from pretrain import topology as topologies
+from pretrain.config import Config, load_config, parse_arguments
+from pretrain.data.arithmetic import Arithmetic
+from pretrain.errors import UserError
+from pretrain.ranks import discover
+from pretrain.selection import selector
+from pretrain.selection.estimators import ESTIMATORS
+from pretrain.selection.selector import Selection
+
+
+def inspect(
+    config: Config, all_pairs: bool, rank: int = 0, group: dist.ProcessGroup | None = None
+) -> Selection:
+    """Fit the selection on the training split, or on every pair of operands.
+
+    Args:
+        config: `selection` and `data` count.
+        all_pairs: fit on every pair, train and test together, without correction.
+        rank, group: where this process stands among those that share the table.
+    """
+    task = Arithmetic(config.data)
+    settings = config.selection
+    if all_pairs:
+        settings = settings.model_copy(update={"correction": "none"})
+    examples = task.every_pair() if all_pairs else task.train
+    mine = examples.shard(rank, dist.get_world_size(group)) if group is not None else examples
+    return selector.fit(settings, mine.features, mine.target, task.values, task.unit_names, group)
+
+
+def as_json(selection: Selection) -> dict[str, Any]:
+    """What `--json` prints; units are numbered from the most significant."""
+    values = asdict(selection)
+    values["unit_names"] = list(selection.unit_names)
+    return {
+        "estimator": selection.estimator,
+        "bits": values.pop("bits"),
+        "order": values.pop("order"),
+        "fingerprint": selection.fingerprint,
+        **{name: value for name, value in values.items() if name != "estimator"},
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the inspection."""
+    parser.add_argument(
+        "--estimator", choices=sorted(ESTIMATORS), help="instead of selection.estimator"
+    )
+    parser.add_argument(
+        "--all-pairs", action="store_true", help="fit on every pair of operands, uncorrected"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _fitted(config: Config, estimator: str | None) -> Config:
+    """The configuration with a strategy that is fitted, and another estimator if one is named."""
+    changed = config.model_dump()
+    if config.selection.strategy not in ("max_mi", "min_mi"):
+        changed["selection"]["strategy"] = "max_mi"
+    if estimator is not None:
+        changed["selection"]["estimator"] = estimator
+    changed["run"]["device"] = "cpu"
+    changed["parallel"] = {}
+    return load_config(None, changed)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fit and print. Returns the exit code."""
+    rank = 0
+    try:
+        ranks = discover()
+        rank = ranks.rank
+        given, options = parse_arguments(
+            list(sys.argv[1:] if argv is None else argv), "tools.inspect_selection", add_options
+        )
+        config = _fitted(given, options.estimator)
+        if ranks.world_size == 1:
+            selection = inspect(config, options.all_pairs)
+        else:
+            changed = config.model_dump()
+            changed["training"]["global_batch"] = ranks.world_size
+            with topologies.start(load_config(None, changed), ranks) as topology:
+                readers = topology.readers
+                assert readers is not None
+                selection = inspect(config, options.all_pairs, readers.rank, readers.group)
+    except UserError as error:
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    if rank == 0:
+        print(json.dumps(as_json(selection)) if options.json else selection.table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,1 @@
-"""SLURM batch scripts, and the program that renders, submits and watches them."""
+"""Starting training jobs on a SLURM cluster: batch scripts under `slurm/`."""

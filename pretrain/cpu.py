@@ -45,9 +45,14 @@ class _TorchOnCpu(types.ModuleType):
         return torch.tensor(*args, **self._on_cpu(kwargs))
 
 
+def has_cuda() -> bool:
+    """Whether a CUDA device can be used: one is there, and DS_ACCELERATOR does not say cpu."""
+    return torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
+
+
 def install() -> None:
     """Answer Megatron-Core's questions about CUDA with the CPU. Safe to call twice."""
-    if torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu":
+    if has_cuda():
         return
     keep_freed_memory()
     from megatron.core.pipeline_parallel import schedules
@@ -91,7 +96,7 @@ def keep_freed_memory() -> None:
 @contextmanager
 def tensors_stay() -> Iterator[None]:
     """While a model is built, `Tensor.cuda()` returns the tensor itself where there is no CUDA."""
-    if torch.cuda.is_available():
+    if has_cuda():
         yield
         return
     original = torch.Tensor.cuda

@@ -36,11 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         ranks = discover()
         rank = ranks.rank
-        if rank != 0 and "--help" in (argv if argv is not None else sys.argv):
+        arguments = sys.argv[1:] if argv is None else argv
+        if rank != 0 and {"--help", "-h"} & set(arguments):
             return 0
-        config, options = parse_arguments(
-            sys.argv[1:] if argv is None else argv, "pretrain/main.py", add_options
-        )
+        config, options = parse_arguments(arguments, "pretrain/main.py", add_options)
         config.check_layout(ranks.world_size)
         from pretrain.training import job  # seconds of imports: after the configuration holds
 

@@ -84,8 +84,9 @@ def _free_port() -> int:
 def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = None) -> str | None:
     """Address at which the processes meet, as `host:port`; None for one process.
 
-    torchrun and deepspeed give it; under MPI the first rank draws a free port and broadcasts it
-    (mpi4py); under srun it follows from the node list and the job's number.
+    MASTER_ADDR and MASTER_PORT count where they are set, as torchrun and deepspeed do; under MPI
+    the first rank draws a free port and broadcasts it (mpi4py); under srun it follows from the
+    node list and the job's number.
 
     Raises:
         UserError: mpi4py or its MPI library is missing under mpirun.
@@ -115,19 +116,16 @@ def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = Non
     if ranks.launcher == "srun":
         nodes = env.get("SLURM_STEP_NODELIST", env.get("SLURM_JOB_NODELIST", "localhost"))
         job, step = int(env.get("SLURM_JOB_ID", "0")), int(env.get("SLURM_STEP_ID", "0"))
-        return f"{_first_host(nodes, env)}:{20_000 + (job * 97 + step) % 20_000}"
+        return f"{_first_host(nodes)}:{20_000 + (job * 97 + step) % 10_000}"
     raise UserError(
         f"{ranks.world_size} processes, but MASTER_ADDR and MASTER_PORT are not set; start "
         "through torchrun, deepspeed, mpirun or srun"
     )
 
 
-def _first_host(nodes: str, env: Mapping[str, str]) -> str:
+def _first_host(nodes: str) -> str:
     """First host of a SLURM node list such as `n[1-4,7],m3`."""
     head, bracket, rest = nodes.partition("[")
     if "," in head or not bracket:
-        name = nodes.split(",")[0]
-    else:
-        name = head + rest.split("]")[0].split(",")[0].split("-")[0]
-    # On one machine that plays several nodes (tests), node names do not resolve.
-    return env.get("MIFIRST_RENDEZVOUS_HOST") or name
+        return nodes.split(",")[0]
+    return head + rest.split("]")[0].split(",")[0].split("-")[0]

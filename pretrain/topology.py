@@ -14,7 +14,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from pretrain import backends
+from pretrain import backends, cpu
 from pretrain.config import Config
 from pretrain.errors import ConfigError
 from pretrain.ranks import Ranks, discover, rendezvous_address
@@ -109,7 +109,7 @@ def pick_device(kind: str, ranks: Ranks) -> torch.device:
     Raises:
         ConfigError: CUDA is asked for and missing, or there are more processes than devices.
     """
-    available = torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
+    available = cpu.has_cuda()
     if kind == "cuda" and not available:
         raise ConfigError("run.device cuda: no CUDA device is visible; use auto or cpu")
     if kind == "cpu" or not available:

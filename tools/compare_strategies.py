@@ -34,6 +34,7 @@ from tqdm import tqdm
 from pretrain.config import Config, Strategy, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
 from pretrain.topology import device_name
+from pretrain.training.progress import progress_bar
 from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
 from tools.report import Comparison, RunResult, format_table, write_report
 
@@ -163,7 +164,7 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
         (run.directory / "metrics.jsonl").unlink(missing_ok=True)
     with (
         ThreadPoolExecutor(jobs) as pool,
-        tqdm(total=total, unit="step", desc="training", dynamic_ncols=True) as bar,
+        progress_bar(total, "training") as bar,
     ):
         futures = [pool.submit(launch, run, processes, threads) for run in waiting]
         try:
@@ -191,9 +192,8 @@ def show(bar: tqdm, runs: Sequence[Run]) -> None:
             done += lines[-1]["step"]
             if lines[-1]["step"] < run.config.training.steps:
                 text = f"{run.name} loss={lines[-1]['loss']:.3f}"
-    bar.n = done
     bar.set_postfix_str(text, refresh=False)
-    bar.refresh()
+    bar.update(done - bar.n)
 
 
 def load_run(run: Run) -> RunResult:

@@ -14,12 +14,12 @@ from typing import Any, TextIO
 import deepspeed
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from pretrain.config import Config
 from pretrain.model.gpt import GPT
 from pretrain.topology import Topology
 from pretrain.training.evaluation import Evaluation
+from pretrain.training.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ProgressBar(Callback):
     """Steps, loss, tokens/s and time left on the terminal."""
 
     def __init__(self, steps: int, label: str) -> None:
-        self._bar = tqdm(total=steps, desc=label, unit="step", dynamic_ncols=True)
+        self._bar = progress_bar(steps, label)
         self._shown: dict[str, str] = {}
 
     def on_step(self, step: int) -> None:
@@ -132,7 +132,7 @@ class ProgressBar(Callback):
 
     def _show(self, **values: str) -> None:
         self._shown.update(values)
-        self._bar.set_postfix(self._shown)
+        self._bar.set_postfix(self._shown, refresh=False)
 
     def close(self) -> None:
         self._bar.close()

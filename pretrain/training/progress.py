@@ -1,0 +1,20 @@
+"""The progress bar: twice a second on a terminal, every half minute in a log."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int, label: str, unit: str = "step") -> tqdm:
+    """A bar over `total` units with rate and time left, on stderr."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=label,
+        unit=unit,
+        dynamic_ncols=terminal,
+        mininterval=0.5 if terminal else 30.0,
+        maxinterval=1.0 if terminal else 60.0,
+    )

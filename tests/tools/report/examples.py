@@ -1,0 +1,95 @@
+"""Made-up runs and comparisons, and a reader of pages, for the tests of the reports."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from tools import report
+from tools.report import Comparison, RunResult
+
+UNITS = ("thousands", "hundreds", "tens", "units")
+ORDERS = {"ntp": (0, 1, 2, 3), "max_mi": (2, 1, 3, 0), "reverse": (3, 2, 1, 0)}
+BITS = (2.71, 3.30, 3.31, 3.03)
+VOID = {"meta", "br", "img", "hr", "input", "link", "source"}
+
+
+def make_sample(order: tuple[int, ...], target: str, prediction: str) -> dict[str, Any]:
+    raw = "".join(prediction[unit] for unit in order)
+    return {
+        "source": "35*07=",
+        "target": target,
+        "prediction": prediction,
+        "raw": raw,
+        "correct": target == prediction,
+    }
+
+
+def make_run(strategy: str = "ntp", seed: int = 0, final: float = 0.5, **changes: Any) -> RunResult:
+    order = ORDERS.get(strategy, ORDERS["ntp"])
+    run = RunResult(
+        strategy=strategy,
+        seed=seed,
+        order=order,
+        unit_names=UNITS,
+        bits=BITS if strategy == "max_mi" else None,
+        estimator="joint" if strategy == "max_mi" else None,
+        tokens=(1000, 2000, 3000),
+        metric=(0.0, 0.9, final),
+        unit_accuracy=((0.1, 0.1, 0.1, 0.1), (0.9, 0.9, 0.9, 0.9), (0.8, 0.6, 0.4, final)),
+        samples=(make_sample(order, "0245", "0245"), make_sample(order, "0245", "0295")),
+        train_seconds=90.0 + seed,
+        selection_seconds=10.0 if strategy == "max_mi" else 0.0,
+        model_flops=2e12,
+        parameters=400_000,
+    )
+    return replace(run, **changes)
+
+
+def make_comparison(*runs: RunResult, **changes: Any) -> Comparison:
+    comparison = Comparison(
+        title="Which digit first?",
+        metric_name="exact_match",
+        runs=runs,
+        config_yaml="layers: 2\n",
+        commit="0123abc",
+        environment={"torch": "2.13"},
+        command="python -m tools.compare_strategies",
+    )
+    return replace(comparison, **changes)
+
+
+def two_strategies(ntp: list[float], max_mi: list[float]) -> Comparison:
+    runs = [make_run("ntp", seed, final) for seed, final in enumerate(ntp)]
+    runs += [make_run("max_mi", seed, final) for seed, final in enumerate(max_mi)]
+    return make_comparison(*runs)
+
+
+def render(comparison: Comparison, path: Path) -> str:
+    report.render_html(comparison, report.summarise(comparison), path)
+    return path.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; keeps tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)

@@ -1,0 +1,37 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.report.examples import two_strategies
+from tools import report
+from tools.report import Comparison, files
+
+
+def test_write_report_writes_three_files_and_nothing_else(tmp_path: Path) -> None:
+    comparison = two_strategies([0.2, 0.4], [0.5, 0.9])
+    out = tmp_path / "new" / "folder"
+    summary = report.write_report(comparison, out)
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["comparison.json", "comparison.png", "report.html"]
+    record = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+    assert {key: record[key] for key in summary} == json.loads(json.dumps(summary))
+    assert record["runs"][3]["metric"] == [0.0, 0.9, 0.9]
+
+
+def test_an_earlier_report_survives_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison = two_strategies([0.2], [0.5])
+    report.write_report(comparison, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(comparison: Comparison, summary: dict[str, Any], path: Path) -> None:
+        path.write_text("half a page")
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(files, "render_html", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        report.write_report(two_strategies([0.9], [0.1]), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -1,0 +1,39 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.tools.report.examples import make_comparison, make_run
+from tools import report
+
+
+def test_no_runs_are_refused() -> None:
+    with pytest.raises(ValueError, match="no runs"):
+        report.summarise(make_comparison())
+
+
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        ({"tokens": (1000, 2000, 4000)}, "same points"),
+        ({"tokens": (1000, 3000, 2000)}, "increase"),
+        ({"metric": (0.0, 0.5, 50.0)}, "metric 50.0, outside 0..1"),
+        ({"metric": (0.0, 0.5, float("nan"))}, "metric nan, outside 0..1"),
+        ({"metric": (0.0, 0.5)}, "one of each per evaluation"),
+        ({"tokens": (), "metric": (), "unit_accuracy": ()}, "no evaluation"),
+        ({"unit_accuracy": ((0.5,) * 4, (0.5,) * 4, (-0.1,) * 4)}, "unit_accuracy -0.1"),
+        ({"unit_accuracy": ((0.5,) * 3,) * 3}, "lack one of 4 units"),
+        ({"order": (0, 1, 2, 2)}, "no permutation"),
+        ({"bits": (1.0, 2.0)}, "one finite number per unit"),
+        ({"samples": ({"source": "1"},)}, "without correct, prediction, raw, target"),
+        ({"train_seconds": -1.0}, "train_seconds -1.0"),
+        ({"model_flops": float("inf")}, "model_flops inf"),
+        ({"unit_names": ("a", "b", "c", "d")}, "runs of one task"),
+        ({"seed": 0}, "occurs twice"),
+    ],
+)
+def test_errors_name_the_run(changes: dict[str, Any], words: str) -> None:
+    seed = changes.get("seed", 3)
+    bad = replace(make_run("max_mi", 3), **changes)
+    with pytest.raises(ValueError, match=rf"run 'max_mi', seed {seed} .*{words}"):
+        report.summarise(make_comparison(make_run("max_mi", 0), bad))

@@ -48,6 +48,17 @@ def weights(folder: Path, step: int) -> dict[str, dict[str, np.ndarray]]:
     return {file.name.removesuffix(".safetensors"): load_file(file) for file in files}
 
 
+def determined(name: str, array: np.ndarray) -> np.ndarray:
+    """The part of a parameter that the loss determines.
+
+    A key's bias adds the same to every score of a query, so its gradient is rounding noise, which
+    Adam scales up. Query, key and value lie next to each other head by head (4 heads here).
+    """
+    if name.endswith("linear_qkv.bias"):
+        return array.reshape(4, 3, -1)[:, [0, 2]]
+    return array
+
+
 @pytest.mark.distributed
 @pytest.mark.parametrize("name", list(LAYOUTS))
 def test_losses_and_scores_do_not_depend_on_the_layout(runs, name):
@@ -69,8 +80,9 @@ def test_weights_are_whole_under_zero_3(runs):
     for step in (2, 4):
         (plain,), (sharded,) = (weights(runs[name], step).values() for name in ("dp", "zero3"))
         assert plain.keys() == sharded.keys()
-        for name, array in plain.items():
-            np.testing.assert_allclose(sharded[name], array, rtol=1e-4, atol=1e-6, err_msg=name)
+        for name in plain:
+            got, expected = (determined(name, held[name]) for held in (sharded, plain))
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.distributed

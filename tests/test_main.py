@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,17 @@ def test_errors_are_short(tmp_path, arguments, needle):
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 4
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.distributed
+def test_a_dry_run_counts_weights_that_zero_3_shards(tmp_path):
+    done = start(
+        [*launcher("torchrun"), *SMALL, "--parallel.zero_stage", "3", "--dry-run"], tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("parameters"))
+    total, held = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]+", line)]
+    assert total == held > 0
 
 
 @pytest.mark.distributed

@@ -23,6 +23,7 @@ from pretrain.selection import selector
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.run_directory import SELECTION, RunDirectory, write_text
+from pretrain.training.zero import state_bytes
 
 
 def build_task(config: Config) -> Task:
@@ -141,8 +142,9 @@ def dry_run(config: Config, ranks: Ranks) -> None:
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
-        engine = Engine(config, topology, build(config, topology, vocabulary))
-        held = sum(p.numel() for chunk in engine.chunks for p in chunk.parameters())
+        chunks = build(config, topology, vocabulary)
+        held = sum(parameter.numel() for parameter in chunks.parameters())
+        engine = Engine(config, topology, chunks)
         batch = _made_up_batch(config, topology, vocabulary)
         started = time.perf_counter()
         result = engine.train_step(batch.to(topology.device), 0.0)
@@ -172,7 +174,7 @@ def _report(
         config.to_yaml().rstrip(),
         "---",
         f"layout       {topology.describe()}",
-        f"parameters   {cost.parameters:,} in all, {held:,} on rank 0",
+        f"parameters   {cost.parameters:,} in all, {held:,} of rank 0 before ZeRO",
         f"memory       rank 0: {', '.join(f'{name} {size}' for name, size in mib.items())}; "
         "activations come on top",
         f"FLOPs/token  {cost.flops_per_token:,} for a step's forward and backward pass",
@@ -185,23 +187,3 @@ def _report(
         peak = torch.cuda.max_memory_allocated(topology.device)
         lines.insert(-1, f"peak         {peak / 2**20:.1f} MiB allocated on the device")
     return lines
-
-
-def state_bytes(config: Config, parameters: int, data_parallel: int) -> dict[str, int]:
-    """Bytes of one rank's weights, gradients and optimizer state.
-
-    Args:
-        parameters: held by the rank before ZeRO shards them.
-        data_parallel: ranks that ZeRO shards over.
-    """
-    bf16 = config.training.precision == "bf16"
-    stage = config.parallel.zero_stage
-    width = 2 if bf16 else 4
-    shard = -(-parameters // data_parallel)
-    # AdamW's two moments in fp32, and with bf16 the fp32 master weights.
-    per_parameter = 12 if bf16 else 8
-    return {
-        "weights": width * (shard if stage >= 3 else parameters),
-        "gradients": width * (shard if stage >= 2 else parameters),
-        "optimizer": per_parameter * (shard if stage >= 1 else parameters),
-    }

@@ -7,8 +7,8 @@ from pretrain.errors import ConfigError
 from pretrain.model.flops import ModelCost
 from pretrain.ranks import Ranks
 from pretrain.training import loop
-from pretrain.training.job import state_bytes
 from pretrain.training.run_directory import RunDirectory
+from pretrain.training.zero import deepspeed_config, state_bytes, zero_stage
 
 
 class FakeTopology:
@@ -64,11 +64,28 @@ def test_the_next_interval_starts_anew(monkeypatch, clock):
         ({"zero_stage": 1}, "fp32", (4000, 4000, 2000)),
         ({"zero_stage": 2}, "fp32", (4000, 1000, 2000)),
         ({"zero_stage": 3}, "bf16", (500, 500, 3000)),
+        # bf16 keeps its master weights in the stage-1 optimizer, whatever is asked for.
+        ({"zero_stage": 0}, "bf16", (2000, 2000, 3000)),
     ],
 )
 def test_bytes_of_the_training_state(parallel, precision, expected):
     config = load_config(None, {"parallel": parallel, "training": {"precision": precision}})
     assert tuple(state_bytes(config, 1000, 4).values()) == expected
+
+
+@pytest.mark.parametrize(
+    "stage,precision,expected", [(0, "fp32", 0), (2, "fp32", 2), (0, "bf16", 1), (3, "bf16", 3)]
+)
+def test_the_stage_that_deepspeed_is_given(stage, precision, expected):
+    config = load_config(
+        None, {"parallel": {"zero_stage": stage}, "training": {"precision": precision}}
+    )
+    assert zero_stage(config) == expected
+    settings = deepspeed_config(config, 4)
+    assert settings["zero_optimization"]["stage"] == expected
+    assert settings["train_micro_batch_size_per_gpu"] == 32
+    # Without ZeRO we clip ourselves.
+    assert settings["gradient_clipping"] == (0.0 if expected == 0 else 1.0)
 
 
 def test_a_folder_with_a_run_is_not_overwritten_unasked(tmp_path):

@@ -48,6 +48,21 @@ class Batch:
             yield Batch(tokens, labels, mask, self.target_tokens)
 
 
+def made_up_batch(sequences: int, length: int, vocabulary: int, ranks: int = 1) -> Batch:
+    """Random tokens, the same at every call, with every label counted.
+
+    Args:
+        sequences: of this rank, [sequences, length] tokens.
+        vocabulary: ids are below it.
+        ranks: data-parallel ranks that have as many.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, vocabulary, (sequences, length + 1), generator=generator)
+    mask = torch.ones(sequences, length)
+    inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    return Batch(inputs, labels, mask, ranks * inputs.numel())
+
+
 def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
     """Permutation of `examples` indices for one pass over the data, [examples] int64."""
     return np.random.default_rng((seed, epoch)).permutation(examples)

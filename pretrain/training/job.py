@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pretrain import topology as topologies
 from pretrain.config import Config
 from pretrain.data.arithmetic import Arithmetic
-from pretrain.data.batches import Batch, Sampler
+from pretrain.data.batches import Sampler, made_up_batch
 from pretrain.data.feed import BatchFeed
 from pretrain.data.tasks import Task, check_length
 from pretrain.errors import ConfigError
@@ -145,23 +145,18 @@ def dry_run(config: Config, ranks: Ranks) -> None:
         chunks = build(config, topology, vocabulary)
         held = sum(parameter.numel() for parameter in chunks.parameters())
         engine = Engine(config, topology, chunks)
-        batch = _made_up_batch(config, topology, vocabulary)
+        batch = made_up_batch(
+            config.training.global_batch // topology.data.size,
+            config.model.sequence_length,
+            vocabulary,
+            topology.data.size,
+        )
         started = time.perf_counter()
         result = engine.train_step(batch.to(topology.device), 0.0)
         loss = engine.mean_loss(result)
         seconds = time.perf_counter() - started
         if topology.is_first_rank:
             print("\n".join(_report(config, topology, vocabulary, held, loss, seconds)))
-
-
-def _made_up_batch(config: Config, topology: Topology, vocabulary: int) -> Batch:
-    share = config.training.global_batch // topology.data.size
-    shape = (share, config.model.sequence_length + 1)
-    generator = torch.Generator().manual_seed(config.training.seed)
-    tokens = torch.randint(0, vocabulary, shape, generator=generator)
-    mask = torch.ones(share, config.model.sequence_length)
-    count = config.training.global_batch * config.model.sequence_length
-    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), mask, count)
 
 
 def _report(

@@ -29,7 +29,7 @@ import torch
 from pretrain import cpu
 from pretrain import topology as topologies
 from pretrain.config import Config, load_config, parse_arguments
-from pretrain.data.batches import Batch
+from pretrain.data.batches import Batch, made_up_batch
 from pretrain.errors import UserError
 from pretrain.ranks import Ranks
 from pretrain.topology import device_name, pick_device, share_threads
@@ -48,12 +48,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 BASELINES = ("plain_pytorch", "plain_pytorch_kept_memory")
 
 
-def made_up_batch(config: Config, vocabulary: int) -> Batch:
-    """Random tokens, every label counted."""
-    shape = (config.training.global_batch, config.model.sequence_length + 1)
-    tokens = torch.randint(0, vocabulary, shape, generator=torch.Generator().manual_seed(0))
-    inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-    return Batch(inputs, labels, torch.ones(inputs.shape), inputs.numel())
+def batch_of(config: Config, vocabulary: int) -> Batch:
+    """What every side trains on."""
+    return made_up_batch(config.training.global_batch, config.model.sequence_length, vocabulary)
 
 
 def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
@@ -83,7 +80,7 @@ def run_ours(config: Config, orders: Connection) -> None:
         from pretrain.training.engine import Engine
 
         vocabulary = config.vocabulary_size(2)
-        batch = made_up_batch(config, vocabulary).to(topology.device)
+        batch = batch_of(config, vocabulary).to(topology.device)
         engine = Engine(config, topology, build(config, topology, vocabulary))
         rate = config.optimizer.learning_rate
         serve(lambda: engine.train_step(batch, rate), topology.device, orders)
@@ -98,7 +95,7 @@ def run_plain(config: Config, orders: Connection, kept_memory: bool) -> None:
         cpu.keep_freed_memory()
     device = pick_device(config.run.device, ALONE)
     vocabulary = config.vocabulary_size(2)
-    batch = made_up_batch(config, vocabulary).to(device)
+    batch = batch_of(config, vocabulary).to(device)
     plain = PlainTrainer(config, vocabulary, device)
     if config.training.precision == "bf16":
         plain.model.to(torch.bfloat16)

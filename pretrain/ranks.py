@@ -75,7 +75,8 @@ def discover(environment: Mapping[str, str] | None = None) -> Ranks:
     return Ranks("none", 0, 1, 0, 1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
@@ -111,7 +112,7 @@ def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = Non
                 f"({MPI.Get_library_version().split(',')[0]}) says {world.Get_size()}: mpirun and "
                 "mpi4py belong to different MPI libraries; call the mpirun of the same one"
             )
-        here = f"{socket.gethostname()}:{_free_port()}" if ranks.rank == 0 else None
+        here = f"{socket.gethostname()}:{free_port()}" if ranks.rank == 0 else None
         return str(world.bcast(here, root=0))
     if ranks.launcher == "srun":
         nodes = env.get("SLURM_STEP_NODELIST", env.get("SLURM_JOB_NODELIST", "localhost"))

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from tqdm import tqdm
 
 from pretrain.config import Config, Strategy, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
+from pretrain.ranks import free_port
 from pretrain.topology import device_name
 from pretrain.training.progress import progress_bar
 from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
@@ -105,13 +105,6 @@ def plan(config: Config, strategies: Sequence[str], seeds: Sequence[int], out: P
             }
             runs.append(Run(strategy, seed, load_config(None, changed)))
     return runs
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def launch(run: Run, processes: int, threads: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch.distributed as dist
 
 from pretrain import topology as topologies
-from pretrain.config import Config, load_config, parse_arguments
+from pretrain.config import FITTED_STRATEGIES, Config, load_config, parse_arguments
 from pretrain.data.arithmetic import Arithmetic
 from pretrain.errors import UserError
 from pretrain.ranks import discover
@@ -49,15 +49,9 @@ def inspect(
 
 def as_json(selection: Selection) -> dict[str, Any]:
     """What `--json` prints; units are numbered from the most significant."""
-    values = asdict(selection)
-    values["unit_names"] = list(selection.unit_names)
-    return {
-        "estimator": selection.estimator,
-        "bits": values.pop("bits"),
-        "order": values.pop("order"),
-        "fingerprint": selection.fingerprint,
-        **{name: value for name, value in values.items() if name != "estimator"},
-    }
+    first = ("estimator", "bits", "order", "fingerprint")
+    values = {**asdict(selection), "fingerprint": selection.fingerprint}
+    return {name: values[name] for name in first} | values
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -71,15 +65,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _fitted(config: Config, estimator: str | None) -> Config:
-    """The configuration with a strategy that is fitted, and another estimator if one is named."""
+def _fitted(config: Config, estimator: str | None, processes: int) -> Config:
+    """The configuration with a strategy that is fitted, another estimator if one is named, and a
+    layout in which every process reads."""
     changed = config.model_dump()
-    if config.selection.strategy not in ("max_mi", "min_mi"):
+    if config.selection.strategy not in FITTED_STRATEGIES:
         changed["selection"]["strategy"] = "max_mi"
     if estimator is not None:
         changed["selection"]["estimator"] = estimator
     changed["run"]["device"] = "cpu"
     changed["parallel"] = {}
+    changed["training"] |= {"global_batch": processes, "micro_batch": None}
     return load_config(None, changed)
 
 
@@ -92,13 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.inspect_selection", add_options
         )
-        config = _fitted(given, options.estimator)
+        config = _fitted(given, options.estimator, ranks.world_size)
         if ranks.world_size == 1:
             selection = inspect(config, options.all_pairs)
         else:
-            changed = config.model_dump()
-            changed["training"]["global_batch"] = ranks.world_size
-            with topologies.start(load_config(None, changed), ranks) as topology:
+            with topologies.start(config, ranks) as topology:
                 readers = topology.readers
                 assert readers is not None
                 selection = inspect(config, options.all_pairs, readers.rank, readers.group)

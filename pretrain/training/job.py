@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from pretrain import topology as topologies
 from pretrain.config import Config
@@ -22,6 +21,7 @@ from pretrain.ranks import Ranks
 from pretrain.selection import selector
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
+from pretrain.training.progress import progress_bar
 from pretrain.training.run_directory import SELECTION, RunDirectory, write_text
 from pretrain.training.zero import state_bytes
 
@@ -45,10 +45,8 @@ def fit_selection(config: Config, topology: Topology, task: Task) -> Selection:
     readers = topology.readers
     if readers is not None:
         mine = task.train.shard(readers.rank, readers.size)
-        hidden = not (config.run.progress and topology.is_first_rank)
-        with tqdm(
-            total=2 * len(mine), desc="fit selection", unit="example", disable=hidden, delay=1.0
-        ) as bar:
+        shown = config.run.progress and topology.is_first_rank
+        with progress_bar(2 * len(mine), "fit selection", "example", shown, delay=1.0) as bar:
             selection = selector.fit(
                 config.selection,
                 mine.features,

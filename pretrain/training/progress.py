@@ -7,13 +7,17 @@ import sys
 from tqdm import tqdm
 
 
-def progress_bar(total: int, label: str, unit: str = "step") -> tqdm:
-    """A bar over `total` units with rate and time left, on stderr."""
+def progress_bar(
+    total: int, label: str, unit: str = "step", shown: bool = True, delay: float = 0.0
+) -> tqdm:
+    """A bar over `total` units with rate and time left, on stderr, from `delay` seconds on."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         desc=label,
         unit=unit,
+        disable=not shown,
+        delay=delay,
         dynamic_ncols=terminal,
         mininterval=0.5 if terminal else 30.0,
         maxinterval=1.0 if terminal else 60.0,

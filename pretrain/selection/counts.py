@@ -1,271 +1,338 @@
 """Joint counts of source features and target units, sharded over the data-parallel ranks.
 
-A *slot* is a set of source columns looked at together; a *feature* is a slot with the values found
-there; features are the rows of the table, and each row lives on one rank. A column is a target unit
-with a value. Ranks exchange the tokens of their examples and count only the rows that they own:
-no pair crosses the network.
+Rows are features, columns are units, and each row lives on one rank. Ranks exchange the *tokens* of
+their examples and count only the pairs whose row they own: no pair crosses the network.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch.distributed as dist
 
-from pretrain.selection.exchange import add_up, gather_rows, largest, world
+from pretrain.selection import kernels
+from pretrain.selection.documents import Documents, Examples, Stream
+from pretrain.selection.exchange import add_up, gathered_chunks, together, world
+from pretrain.selection.plan import LayoutChoice, Plan, assign_rows, plan_table
+from pretrain.selection.table import Table
 
-Slots = Sequence[tuple[int, ...]]
-Progress = Callable[[int, int], object]
+Progress = Callable[[int], object]
+"""Called with the tokens that were just done."""
 
-
-def assign_rows(frequencies: np.ndarray, ranks: int) -> np.ndarray:
-    """Owner of each row: longest processing time first, with room for 10 % above the even share.
-
-    Rows are dealt out from the most frequent on, each to the rank with the fewest occurrences so
-    far that still has room (Graham, 1969). Ties go to the lower row and the lower rank, so every
-    rank that computes this gets the same answer.
-
-    Args:
-        frequencies: [rows] int64.
-        ranks: number of ranks.
-
-    Returns:
-        [rows] int64 rank numbers.
-    """
-    rows = len(frequencies)
-    owners = np.zeros(rows, dtype=np.int64)
-    if ranks == 1 or rows == 0:
-        return owners
-    room = max(-(-rows // ranks), (11 * rows) // (10 * ranks))
-    held = [0] * ranks
-    heap = [(0, rank) for rank in range(ranks)]
-    for row in np.argsort(-frequencies, kind="stable"):
-        load, rank = heapq.heappop(heap)
-        owners[row] = rank
-        held[rank] += 1
-        if held[rank] < room:
-            heapq.heappush(heap, (load + int(frequencies[row]), rank))
-    return owners
+UNBOUNDED = 1 << 31
+DEFAULT_BUDGET = 4 << 30
+"""Bytes of the table on each rank."""
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Which features and units of a document make a pair.
+
+    Where units are tokens of the source itself, a unit's features are the tokens up to `before`
+    positions ahead of it and up to `after` positions behind it, never itself. Where a document has
+    a target of its own, each of its features makes a pair with each of its units.
+
+    Attributes:
+        before, after: None for all of the document.
+        presence: count documents, not occurrences: a feature and a unit make one pair in each
+            document that has both.
+    """
+
+    before: int | None = None
+    after: int | None = None
+    presence: bool = False
+
+    def __post_init__(self) -> None:
+        for name, size in (("before", self.before), ("after", self.after)):
+            if size is not None and size < 0:
+                raise ValueError(f"window {name} is {size}, expected 0 or more positions")
+        if self.presence and (self.before, self.after) != (None, None):
+            raise ValueError("presence is counted over whole documents; leave out before and after")
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """(before, after) as numbers."""
+        return (
+            UNBOUNDED if self.before is None else self.before,
+            UNBOUNDED if self.after is None else self.after,
+        )
+
+    def prepared(self, examples: Examples) -> Examples:
+        """The examples as they are counted: with presence, each document's distinct tokens."""
+        if not self.presence:
+            return examples
+        source, target = _distinct(examples.source), examples.target
+        return Examples(source, None if target is None else _distinct(target))
+
+
+def window(size: int, side: Literal["left", "right", "symmetric"] = "symmetric") -> Pairs:
+    """Features within `size` positions to the left or right of a unit, or on both sides."""
+    return Pairs(0 if side == "right" else size, 0 if side == "left" else size)
+
+
+def _distinct(documents: Documents) -> Documents:
+    return Documents(*kernels.distinct(documents.tokens, documents.offsets))
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """What is known of features and units before any pair is counted.
+
+    Attributes:
+        rows: [rows] int64 how often each feature occurs in pairs; with presence, its documents.
+        columns: [columns] int64 likewise for units.
+        total: all pairs; with presence, all documents.
+        pairs: [rows] int64 pairs that each feature is in.
+        documents: number of documents.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    total: int
+    pairs: np.ndarray
+    documents: int
+
+    def plus(self, other: Marginals) -> Marginals:
+        """Both together."""
+        return Marginals(
+            self.rows + other.rows,
+            self.columns + other.columns,
+            self.total + other.total,
+            self.pairs + other.pairs,
+            self.documents + other.documents,
+        )
+
+
+def measure(
+    stream: Stream,
+    rows: int,
+    columns: int,
+    pairs: Pairs,
+    group: dist.ProcessGroup | None = None,
+    progress: Progress | None = None,
+) -> Marginals:
+    """Marginals over the examples of all ranks.
+
+    Raises:
+        ValueError: a feature or unit is out of range.
+        UserError: another rank died.
+    """
+    with together(group, "reading its examples"):
+        mine = _measure_own(stream, rows, columns, pairs, progress)
+    everyone = add_up(np.concatenate(mine), group)
+    parts = np.split(everyone, np.cumsum([len(part) for part in mine])[:-1])
+    total, documents = parts[2].tolist()
+    if pairs.presence:
+        return Marginals(parts[3], parts[4], documents, parts[0], documents)
+    return Marginals(parts[0], parts[1], total, parts[0], documents)
+
+
+def _measure_own(
+    stream: Stream, rows: int, columns: int, pairs: Pairs, progress: Progress | None
+) -> list[np.ndarray]:
+    """Pairs of each row, pairs of each column, (pairs, documents); with presence, documents of
+    each row and of each column."""
+    row_pairs, column_pairs = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
+    row_documents, column_documents = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
+    total = documents = 0
+    for examples in stream():
+        examples.source.check(rows if examples.target is not None else min(rows, columns), "source")
+        if examples.target is not None:
+            examples.target.check(columns, "target")
+        chunk = pairs.prepared(examples)
+        target = chunk.source if chunk.target is None else chunk.target
+        total += kernels.marginals(
+            chunk.source.tokens,
+            chunk.source.offsets,
+            target.tokens,
+            target.offsets,
+            chunk.target is None,
+            *pairs.reach,
+            row_pairs,
+            column_pairs,
+        )
+        documents += len(chunk)
+        if pairs.presence:
+            row_documents += np.bincount(chunk.source.tokens, minlength=rows)
+            column_documents += np.bincount(target.tokens, minlength=columns)
+        if progress:
+            progress(examples.tokens)
+    counted = [row_pairs, column_pairs, np.array([total, documents])]
+    return counted + ([row_documents, column_documents] if pairs.presence else [])
+
+
+@dataclass
 class ShardedCounts:
     """The rows of one rank, and the marginals, which every rank has.
 
     Attributes:
-        slots: source columns of each slot.
-        vocabulary: number of values a source column or target unit can take.
-        units: number of target units.
-        examples: number of examples counted, over all ranks.
-        keys: [rows] int64 sorted keys of all features, slot times values.
-        frequencies: [rows] int64 examples in which each feature occurs.
-        owners: [rows] int64 rank of each row.
-        owned: [own rows] positions in `keys` of the rows that this rank holds.
-        table: [own rows, units, vocabulary] int64 joint counts of those rows.
-        columns: [units, vocabulary] int64 counts of each unit's values.
+        pairs: what was counted.
+        marginals: over all ranks; exact for features without a row, too.
+        layout: how rows are stored, see :mod:`pretrain.selection.plan`.
+        owners: [rows] int32 rank that holds each row; -1 for a feature without one.
+        table: this rank's rows, in rising order of their features.
         group: the ranks that share the table; None for one process.
+        row_groups: [rows] int64 group of each feature; None for one group.
+        unit_width: columns of each group of units; a unit's values are told apart by the column.
     """
 
-    slots: tuple[tuple[int, ...], ...]
-    vocabulary: int
-    units: int
-    examples: int
-    keys: np.ndarray
-    frequencies: np.ndarray
+    pairs: Pairs
+    marginals: Marginals
+    layout: str
     owners: np.ndarray
-    owned: np.ndarray
-    table: np.ndarray
-    columns: np.ndarray
-    group: dist.ProcessGroup | None
+    table: Table
+    group: dist.ProcessGroup | None = None
+    row_groups: np.ndarray | None = None
+    unit_width: int | None = None
 
     @property
-    def row_slots(self) -> np.ndarray:
-        """[rows] slot of each row."""
-        return self.keys // _slot_size(self.slots, self.vocabulary)
+    def rows(self) -> int:
+        """Features, with and without a row."""
+        return len(self.owners)
+
+    @property
+    def columns(self) -> int:
+        """Width of the table."""
+        return self.table.columns
+
+    @property
+    def owned(self) -> np.ndarray:
+        """[own rows] features whose rows this rank holds, rising."""
+        return np.flatnonzero(self.owners == world(self.group)[0])
+
+    @property
+    def local(self) -> np.ndarray:
+        """[rows] int32 this rank's row of each feature; the number of own rows for others."""
+        owned = self.owned
+        local = np.full(self.rows, len(owned), dtype=np.int32)
+        local[owned] = np.arange(len(owned))
+        return local
+
+    @property
+    def groups(self) -> tuple[np.ndarray, int, int]:
+        """([rows] group of each feature, columns of a group of units, groups of features)."""
+        row_groups = self.row_groups
+        if row_groups is None:
+            return np.zeros(self.rows, np.int64), self.unit_width or self.columns, 1
+        return row_groups, self.unit_width or self.columns, int(row_groups.max(initial=-1)) + 1
+
+    def work(self) -> np.ndarray:
+        """[ranks] int64 pairs that each rank counted; rows without a holder are left out."""
+        held = self.owners >= 0
+        ranks = world(self.group)[1]
+        work = np.zeros(ranks, dtype=np.int64)
+        np.add.at(work, self.owners[held], self.marginals.pairs[held])
+        return work
+
+    def count(self, stream: Stream, progress: Progress | None = None) -> None:
+        """Add the pairs of every rank's examples to the rows; there must be room for them."""
+        local, reach = self.local, self.pairs.reach
+        prepared = (self.pairs.prepared(examples) for examples in stream())
+        for own, examples in gathered_chunks(prepared, self.rows, self.columns, self.group):
+            self.table.add(examples, local, *reach)
+            if progress:
+                progress(own)
+        self.table.settle()
+
+    def add(
+        self, stream: Stream, budget: int = DEFAULT_BUDGET, progress: Progress | None = None
+    ) -> None:
+        """Count more examples into the table, whose rows stay where they are.
+
+        Raises:
+            ValueError: this rank's rows would outgrow `budget` bytes; nothing was changed then.
+        """
+        more = measure(stream, self.rows, self.columns, self.pairs, self.group, progress)
+        marginals = self.marginals.plus(more)
+        self._make_room(marginals.pairs, budget)
+        self.marginals = marginals
+        self.count(stream, progress)
+
+    def _make_room(self, pairs: np.ndarray, budget: int) -> None:
+        owned = self.owned
+        if self.layout == "dense":
+            return
+        # Whether a row is stored whole follows from all of its pairs, as in a table made at once.
+        room = plan_table(pairs[owned], self.columns, UNBOUNDED * self.columns, 1, "sparse")
+        if room.bytes > budget:
+            raise ValueError(
+                f"with the new examples the table takes {room.bytes:,} bytes on rank "
+                f"{world(self.group)[0]}, its memory budget is {budget:,}; raise the budget, use "
+                "more ranks, or stop refreshing"
+            )
+        self.table = self.table.grown(room.whole, room.capacity)
 
 
-def _slot_size(slots: Slots, vocabulary: int) -> int:
-    size: int = vocabulary ** max(len(slot) for slot in slots)
-    if size * len(slots) >= 2**63:
-        raise ValueError(
-            f"{len(slots)} slots of up to {max(map(len, slots))} source columns with "
-            f"{vocabulary} values each do not fit a 64-bit key; use a smaller estimator "
-            "(pairwise or operand_pair)"
-        )
-    return size
-
-
-def feature_keys(source: np.ndarray, slots: Slots, vocabulary: int) -> np.ndarray:
-    """Row keys of each example: [n, source columns] -> [n, slots] int64."""
-    size = _slot_size(slots, vocabulary)
-    keys = np.empty((len(source), len(slots)), dtype=np.int64)
-    for index, slot in enumerate(slots):
-        key = np.zeros(len(source), dtype=np.int64)
-        for column in slot:
-            key = key * vocabulary + source[:, column]
-        keys[:, index] = index * size + key
-    return keys
-
-
-def _rounds(
-    source: np.ndarray,
-    target: np.ndarray,
-    chunk_rows: int,
-    group: dist.ProcessGroup | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(source, target) of all ranks, a chunk of each at a time, as often as the longest needs."""
-    columns = source.shape[1]
-    both = np.concatenate([source, target], axis=1).astype(np.int64)
-    for start in range(0, largest(len(both), group), chunk_rows):
-        gathered = gather_rows(both[start : start + chunk_rows], group)
-        yield gathered[:, :columns], gathered[:, columns:]
-
-
-def _merge(
-    keys: np.ndarray, counts: np.ndarray, more: np.ndarray, more_counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    union, inverse = np.unique(np.concatenate([keys, more]), return_inverse=True)
-    total = np.zeros(len(union), dtype=np.int64)
-    np.add.at(total, inverse, np.concatenate([counts, more_counts]))
-    return union, total
-
-
-def count(
-    source: np.ndarray,
-    target: np.ndarray,
-    slots: Slots,
-    vocabulary: int,
+def empty_counts(
+    marginals: Marginals,
+    pairs: Pairs,
     group: dist.ProcessGroup | None = None,
-    chunk_tokens: int = 1 << 20,
+    budget: int = DEFAULT_BUDGET,
+    layout: LayoutChoice = "auto",
+    top_k: int | None = None,
+    row_groups: np.ndarray | None = None,
+    unit_width: int | None = None,
+) -> ShardedCounts:
+    """Room for the pairs that `marginals` announce, dealt out over the ranks of `group`.
+
+    Raises:
+        ValueError: the layout that is asked for does not fit the budget.
+    """
+    rank, ranks = world(group)
+    columns = len(marginals.columns)
+    plan = plan_table(marginals.pairs, columns, budget, ranks, layout, top_k)
+    owners = _owners(plan, marginals.pairs, ranks)
+    owned = owners == rank
+    table = Table.empty(plan.whole[owned], plan.capacity[owned], columns)
+    return ShardedCounts(
+        pairs, marginals, plan.layout, owners, table, group, row_groups, unit_width
+    )
+
+
+def _owners(plan: Plan, work: np.ndarray, ranks: int) -> np.ndarray:
+    owners = np.full(len(work), -1, dtype=np.int32)
+    owners[plan.kept] = assign_rows(work[plan.kept], plan.sizes[plan.kept], ranks)
+    return owners
+
+
+def count_pairs(
+    stream: Stream,
+    rows: int,
+    columns: int,
+    pairs: Pairs,
+    group: dist.ProcessGroup | None = None,
+    budget: int = DEFAULT_BUDGET,
+    layout: LayoutChoice = "auto",
+    top_k: int | None = None,
+    row_groups: np.ndarray | None = None,
+    unit_width: int | None = None,
     progress: Progress | None = None,
 ) -> ShardedCounts:
     """Count this rank's examples together with those of the other ranks of `group`.
 
-    Two passes: the first finds the features and how often each occurs, so that rows can be dealt
-    out evenly; the second counts pairs of owned rows. The result does not depend on the number of
-    ranks or on how examples are spread over them, except for which rank holds which row.
+    Two passes over the stream: the first, local, finds the marginals, so that rows can be stored
+    and dealt out well; the second counts. The result does not depend on the number of ranks or on
+    how examples are spread over them, except for which rank holds which row, and, where the
+    layout is top_k and K is not given, for the number of rows.
 
     Args:
-        source: [n, J] whole numbers in [0, vocabulary), this rank's examples.
-        target: [n, U] likewise.
-        slots: source columns that are looked at together, one tuple per slot.
-        vocabulary: number of values.
-        group: gloo group of the ranks that share the table.
-        chunk_tokens: tokens that each rank contributes to one exchange.
-        progress: called with (examples done, examples in all) of this rank.
+        stream: this rank's examples.
+        rows, columns: features are in [0, rows), units in [0, columns).
+        pairs: which of them make a pair.
+        group: the ranks that share the table, gloo or NCCL.
+        budget: bytes that each rank has for its rows.
+        layout, top_k: see :func:`pretrain.selection.plan.plan_table`.
+        row_groups, unit_width: see :class:`ShardedCounts`.
+        progress: called with tokens done, each of this rank's tokens twice.
 
     Raises:
-        ValueError: a value is out of range, or keys do not fit 64 bits.
+        ValueError: a feature or unit is out of range, or the layout does not fit the budget.
+        UserError: another rank gave up or died.
     """
-    for name, values in (("source", source), ("target", target)):
-        if values.size and not 0 <= values.min() <= values.max() < vocabulary:
-            raise ValueError(
-                f"{name} holds values from {values.min()} to {values.max()}, expected 0 to "
-                f"{vocabulary - 1}"
-            )
-    units = target.shape[1]
-    chunk_rows = max(1, chunk_tokens // (source.shape[1] + units))
-    rank, ranks = world(group)
-
-    keys, frequencies = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    examples = 0
-    done = 0
-    for some_source, _ in _rounds(source, target, chunk_rows, group):
-        found, counts = np.unique(feature_keys(some_source, slots, vocabulary), return_counts=True)
-        keys, frequencies = _merge(keys, frequencies, found, counts)
-        examples += len(some_source)
-        done = min(len(source), done + chunk_rows)
-        if progress:
-            progress(done, 2 * len(source))
-
-    owners = assign_rows(frequencies, ranks)
-    owned = np.flatnonzero(owners == rank)
-    table = np.zeros((len(owned), units, vocabulary), dtype=np.int64)
-    columns = np.zeros((units, vocabulary), dtype=np.int64)
-    own_keys = keys[owned]
-    done = 0
-    for some_source, some_target in _rounds(source, target, chunk_rows, group):
-        for unit in range(units):
-            columns[unit] += np.bincount(some_target[:, unit], minlength=vocabulary)
-        _count_owned(table, own_keys, feature_keys(some_source, slots, vocabulary), some_target)
-        done = min(len(source), done + chunk_rows)
-        if progress:
-            progress(len(source) + done, 2 * len(source))
-    return ShardedCounts(
-        slots=tuple(tuple(slot) for slot in slots),
-        vocabulary=vocabulary,
-        units=units,
-        examples=examples,
-        keys=keys,
-        frequencies=frequencies,
-        owners=owners,
-        owned=owned,
-        table=table,
-        columns=columns,
-        group=group,
-    )
-
-
-def _count_owned(
-    table: np.ndarray, own_keys: np.ndarray, keys: np.ndarray, target: np.ndarray
-) -> None:
-    """Add the pairs of owned rows to `table` in place."""
-    rows, units, vocabulary = table.shape
-    if rows == 0:
-        return
-    for slot in range(keys.shape[1]):
-        position = np.searchsorted(own_keys, keys[:, slot])
-        position[position == rows] = 0
-        mine = own_keys[position] == keys[:, slot]
-        cells = (position[mine, None] * units + np.arange(units)) * vocabulary + target[mine]
-        table += np.bincount(cells.ravel(), minlength=table.size).reshape(table.shape)
-
-
-def entropy_sums(counts: ShardedCounts) -> tuple[np.ndarray, np.ndarray, int]:
-    """Fixed-point sums of c * log2(c) over the cells of each (slot, unit), over all ranks.
-
-    Every distinct count is converted to fixed point once, and whole numbers are added: the sum
-    does not depend on how rows are spread over ranks, to the last bit.
-
-    Returns:
-        sums: [slots, units] int64, scaled by 2**bits.
-        cells: [slots, units] int64 number of cells with a count.
-        bits: fractional bits of the fixed point.
-    """
-    bits = fraction_bits(counts.examples)
-    scaled = fixed_point(counts.table, bits)
-    shape = (len(counts.slots), counts.units)
-    sums, cells = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    slots = counts.row_slots[counts.owned]
-    np.add.at(sums, slots, scaled.sum(axis=2))
-    np.add.at(cells, slots, np.count_nonzero(counts.table, axis=2))
-    return add_up(sums, counts.group), add_up(cells, counts.group), bits
-
-
-def fraction_bits(examples: int) -> int:
-    """Fractional bits with which sums of c * log2(c) of `examples` counts stay below 2**62."""
-    largest_sum = examples * max(1.0, float(np.log2(max(examples, 2))))
-    return max(0, 61 - int(np.ceil(np.log2(largest_sum + 1.0))))
-
-
-def fixed_point(values: np.ndarray, bits: int) -> np.ndarray:
-    """c * log2(c) of each count, rounded to int64 with `bits` fractional bits; 0 for 0."""
-    if values.size and values.max() < 1 << 20:
-        # A table over all counts up to the largest, filled where a count occurs.
-        distinct = np.flatnonzero(np.bincount(values.ravel()))
-        converted = np.zeros(int(values.max()) + 1, dtype=np.int64)
-        converted[distinct] = [_c_log_c(int(c), bits) for c in distinct]
-        return converted[values]
-    distinct, inverse = np.unique(values, return_inverse=True)
-    converted = np.array([_c_log_c(int(c), bits) for c in distinct], dtype=np.int64)
-    return converted[inverse].reshape(values.shape)
-
-
-def _c_log_c(c: int, bits: int) -> int:
-    if c == 0:
-        return 0
-    return round(math.ldexp(c * math.log2(c), bits))
+    marginals = measure(stream, rows, columns, pairs, group, progress)
+    counts = empty_counts(marginals, pairs, group, budget, layout, top_k, row_groups, unit_width)
+    counts.count(stream, progress)
+    return counts

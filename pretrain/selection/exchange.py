@@ -1,10 +1,26 @@
-"""Gathering rows of tokens over the data-parallel ranks."""
+"""What the ranks that share a table say to each other.
+
+Works over gloo and NCCL groups. Everything is whole numbers or bytes, so no result depends on the
+order of ranks. With R ranks and n bytes of payload each, an all-gather sends (R - 1) n bytes per
+rank; a reduce-scatter of c numbers per rank, done as an all-to-all, sends (R - 1) 8 c.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from pretrain.errors import UserError
+from pretrain.selection.documents import Documents, Examples, concatenate
+
+HEADER = 5
+"""Whole numbers that go ahead of a chunk: its state, source tokens, source documents, target
+tokens, and whether there are targets."""
+CHUNK, DONE, FAILED = range(3)
 
 
 def world(group: dist.ProcessGroup | None) -> tuple[int, int]:
@@ -12,45 +28,236 @@ def world(group: dist.ProcessGroup | None) -> tuple[int, int]:
     return (dist.get_rank(group), dist.get_world_size(group)) if group is not None else (0, 1)
 
 
-def gather_rows(rows: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
-    """Rows of all ranks of `group`, in the order of ranks.
+@contextmanager
+def speaking(group: dist.ProcessGroup | None) -> Iterator[None]:
+    """Turns a broken connection into an error that says what was going on.
+
+    Raises:
+        UserError: another rank died, or was silent for longer than the group's time-out.
+    """
+    try:
+        yield
+    except (RuntimeError, dist.DistBackendError) as error:
+        rank, size = world(group)
+        raise UserError(
+            f"rank {rank} of the {size} ranks that share the selector's table lost another one, "
+            "which died or was silent for too long; the first error among the ranks' logs is the "
+            f"cause. Nothing was written. ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _device(group: dist.ProcessGroup | None) -> torch.device:
+    on_gpu = "nccl" in dist.get_backend(group)
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
+
+def _gather(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
+    """[n] of every rank, all of one length -> [ranks, n]."""
+    size = world(group)[1]
+    mine = torch.from_numpy(np.ascontiguousarray(values)).to(_device(group))
+    everyone = torch.empty(size * len(values), dtype=mine.dtype, device=mine.device)
+    with speaking(group):
+        dist.all_gather_into_tensor(everyone, mine, group=group)
+        return everyone.cpu().numpy().reshape(size, len(values))
+
+
+@contextmanager
+def together(group: dist.ProcessGroup | None, doing: str) -> Iterator[None]:
+    """Every rank does its part; if one fails, none goes on.
 
     Args:
-        rows: [n, w] int64; n may differ between ranks, w may not.
-        group: a group whose backend moves CPU tensors (gloo); None for one process.
+        doing: what is done, as it follows "gave up while".
 
-    Returns:
-        [sum of n, w] int64, the same on every rank.
+    Raises:
+        UserError: another rank failed or died.
     """
-    _, size = world(group)
-    if size == 1:
-        return rows
-    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
-    dist.all_gather(sizes, torch.tensor([len(rows)]), group=group)
-    counts = torch.cat(sizes)
-    longest = int(counts.max())
-    padded = torch.zeros(longest, rows.shape[1], dtype=torch.int64)
-    padded[: len(rows)] = torch.from_numpy(np.ascontiguousarray(rows))
-    parts = [torch.empty_like(padded) for _ in range(size)]
-    dist.all_gather(parts, padded, group=group)
-    return np.concatenate(
-        [part[:n].numpy() for part, n in zip(parts, counts.tolist(), strict=True)]
+    alone = world(group)[1] == 1
+    try:
+        yield
+    except Exception:
+        if not alone:
+            with suppress(UserError):
+                _gather(np.array([FAILED]), group)
+        raise
+    if alone:
+        return
+    _nobody_failed(_gather(np.array([DONE]), group)[:, 0].tolist(), doing)
+
+
+def _nobody_failed(states: Sequence[int], doing: str) -> None:
+    failed = [rank for rank, state in enumerate(states) if state == FAILED]
+    if failed:
+        raise UserError(
+            f"rank {failed[0]} of the {len(states)} ranks that share the selector's table gave up "
+            f"while {doing}; its own error says why. Nothing was written."
+        )
+
+
+def gather_bytes(
+    payload: np.ndarray, sizes: Sequence[int], group: dist.ProcessGroup | None
+) -> list[np.ndarray]:
+    """[n] uint8 of every rank, in the order of ranks; `sizes` are the n of all ranks."""
+    longest = max(sizes)
+    padded = np.zeros(longest, dtype=np.uint8)
+    padded[: len(payload)] = payload
+    everyone = _gather(padded, group) if longest else np.zeros((len(sizes), 0), np.uint8)
+    return [part[:size] for part, size in zip(everyone, sizes, strict=True)]
+
+
+def gather_numbers(values: np.ndarray, group: dist.ProcessGroup | None) -> list[np.ndarray]:
+    """[n] int64 of every rank, n may differ, in the order of ranks."""
+    if world(group)[1] == 1:
+        return [values]
+    counts = _gather(np.array([len(values)]), group)[:, 0]
+    payload = np.ascontiguousarray(values, dtype=np.int64).view(np.uint8)
+    parts = gather_bytes(payload, [8 * int(n) for n in counts], group)
+    return [np.frombuffer(part.tobytes(), dtype=np.int64) for part in parts]
+
+
+def token_width(vocabulary: int) -> int:
+    """Bytes of a token on the wire: 2 up to 65,536 different ones, else 4."""
+    return 2 if vocabulary <= 1 << 16 else 4
+
+
+def packed_size(tokens: int, documents: int, vocabulary: int) -> int:
+    """Bytes of documents on the wire: tokens, and a 4-byte length per document."""
+    return token_width(vocabulary) * tokens + 4 * documents
+
+
+def _pack(documents: Documents, vocabulary: int) -> np.ndarray:
+    kind = np.uint16 if token_width(vocabulary) == 2 else np.int32
+    parts = (documents.tokens.astype(kind), documents.lengths.astype(np.int32))
+    return np.concatenate([part.view(np.uint8) for part in parts])
+
+
+def _unpack(payload: np.ndarray, tokens: int, documents: int, vocabulary: int) -> Documents:
+    kind = np.uint16 if token_width(vocabulary) == 2 else np.int32
+    cut = token_width(vocabulary) * tokens
+    lengths = np.frombuffer(payload[cut : cut + 4 * documents].tobytes(), dtype=np.int32)
+    return Documents(
+        np.frombuffer(payload[:cut].tobytes(), dtype=kind),
+        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
     )
+
+
+def gather_examples(
+    examples: Examples | None,
+    rows: int,
+    columns: int,
+    group: dist.ProcessGroup | None,
+    state: int = CHUNK,
+) -> list[Examples] | None:
+    """Examples of every rank, in the order of ranks; None once no rank has any left.
+
+    Args:
+        examples: this rank's; None where it has none left.
+        rows, columns: sources' tokens are below `rows`, targets' below `columns`.
+        state: FAILED tells the others that this rank gives up.
+
+    Raises:
+        UserError: another rank gave up or died.
+    """
+    empty = Documents(np.zeros(0, np.int32), np.zeros(1, np.int64))
+    mine = Examples(empty) if examples is None else examples
+    source, target = mine.source, mine.target
+    if state == CHUNK and examples is None:
+        state = DONE
+    header = np.array(
+        [
+            state,
+            len(source.tokens),
+            len(source),
+            0 if target is None else len(target.tokens),
+            target is not None,
+        ],
+        dtype=np.int64,
+    )
+    headers = _gather(header, group).tolist()
+    _nobody_failed([other[0] for other in headers], "reading its examples")
+    if all(other[0] == DONE for other in headers):
+        return None
+    payload = [_pack(source, rows)] + ([] if target is None else [_pack(target, columns)])
+    cuts = [packed_size(tokens, documents, rows) for _, tokens, documents, _, _ in headers]
+    sizes = [
+        cut + (packed_size(units, documents, columns) if has_target else 0)
+        for cut, (_, _, documents, units, has_target) in zip(cuts, headers, strict=True)
+    ]
+    gathered = gather_bytes(np.concatenate(payload), sizes, group)
+    result = []
+    for part, cut, (_, tokens, documents, units, has_target) in zip(
+        gathered, cuts, headers, strict=True
+    ):
+        found = _unpack(part[:cut], tokens, documents, rows)
+        if has_target:
+            result.append(Examples(found, _unpack(part[cut:], units, documents, columns)))
+        else:
+            result.append(Examples(found))
+    return result
+
+
+def join(parts: Sequence[Examples]) -> Examples:
+    """All examples of `parts`, in order."""
+    targets = [part.target for part in parts if part.target is not None]
+    return Examples(
+        concatenate([part.source for part in parts]), concatenate(targets) if targets else None
+    )
+
+
+def gathered_chunks(
+    chunks: Iterable[Examples], rows: int, columns: int, group: dist.ProcessGroup | None
+) -> Iterator[tuple[int, Examples]]:
+    """Chunk after chunk of all ranks together, as often as the rank with the most has one.
+
+    Yields (tokens of this rank, examples of all ranks).
+
+    Raises:
+        UserError: another rank gave up or died.
+    """
+    if world(group)[1] == 1:
+        yield from ((chunk.tokens, chunk) for chunk in chunks)
+        return
+    remaining = iter(chunks)
+    while True:
+        chunk: Examples | None
+        try:
+            chunk = next(remaining, None)
+        except Exception:
+            with suppress(UserError):  # which says what this rank knows already
+                gather_examples(None, rows, columns, group, FAILED)
+            raise
+        parts = gather_examples(chunk, rows, columns, group)
+        if parts is None:
+            return
+        yield 0 if chunk is None else chunk.tokens, join(parts)
 
 
 def add_up(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
     """Element-wise sum of an int64 array over the ranks of `group`; exact in any order."""
     if world(group)[1] == 1:
         return values
-    total = torch.from_numpy(values.copy())
-    dist.all_reduce(total, group=group)
-    return total.numpy()
+    total = torch.tensor(values, device=_device(group))
+    with speaking(group):
+        dist.all_reduce(total, group=group)
+        return total.cpu().numpy()
 
 
-def largest(value: int, group: dist.ProcessGroup | None) -> int:
-    """Maximum of a whole number over the ranks of `group`."""
-    if world(group)[1] == 1:
-        return value
-    tensor = torch.tensor([value])
-    dist.all_reduce(tensor, dist.ReduceOp.MAX, group=group)
-    return int(tensor)
+def scatter_sums(
+    values: np.ndarray, sizes: Sequence[int], group: dist.ProcessGroup | None
+) -> np.ndarray:
+    """Reduce-scatter of int64 sums, exact in any order.
+
+    Args:
+        values: [sum of sizes] what this rank knows about the numbers of every rank.
+        sizes: how many of them belong to each rank.
+
+    Returns:
+        [sizes[rank]] sums over all ranks of this rank's own numbers.
+    """
+    rank, size = world(group)
+    if size == 1:
+        return values
+    sent = torch.from_numpy(np.ascontiguousarray(values)).to(_device(group))
+    received = torch.empty(size * sizes[rank], dtype=torch.int64, device=sent.device)
+    with speaking(group):
+        dist.all_to_all_single(received, sent, [sizes[rank]] * size, list(sizes), group=group)
+        return received.cpu().numpy().reshape(size, sizes[rank]).sum(axis=0)

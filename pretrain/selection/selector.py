@@ -16,9 +16,10 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
-from pretrain.selection.counts import Progress, count
-from pretrain.selection.estimators import ESTIMATORS, mutual_information
+from pretrain.selection.counts import Progress
+from pretrain.selection.estimators import ESTIMATORS, Correction, mutual_information
 from pretrain.selection.exchange import world
+from pretrain.selection.positions import count_positions
 from pretrain.selection.strategies import Order, choose_order
 from pretrain.selection.transforms import Reorder
 
@@ -94,29 +95,30 @@ def score_units(
     target: np.ndarray,
     vocabulary: int,
     estimator: str,
-    correction: str,
+    correction: Correction,
     group: dist.ProcessGroup | None = None,
     chunk_tokens: int = 1 << 20,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, int, tuple[int, ...]]:
     """MI of every unit in bits [U], the number of examples, and the rows that each rank holds.
 
-    Args are those of :func:`pretrain.selection.counts.count`; the result is the same on every
-    rank and for any number of ranks.
+    Args are those of :func:`pretrain.selection.positions.count_positions`; the result is the same
+    on every rank and for any number of ranks.
     """
     chosen = ESTIMATORS[estimator]
-    counts = count(
+    table = count_positions(
         source,
         target,
         chosen.slots(source.shape[1]),
         vocabulary,
         group,
         chunk_tokens,
-        progress,
+        progress=progress,
     )
+    counts = table.counts
     bits = chosen.combine(mutual_information(counts, correction))
     held = np.bincount(counts.owners, minlength=world(group)[1])
-    return bits, counts.examples, tuple(held.tolist())
+    return bits, counts.marginals.documents, tuple(held.tolist())
 
 
 def fit(

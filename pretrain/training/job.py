@@ -46,7 +46,8 @@ def fit_selection(config: Config, topology: Topology, task: Task) -> Selection:
     if readers is not None:
         mine = task.train.shard(readers.rank, readers.size)
         shown = config.run.progress and topology.is_first_rank
-        with progress_bar(2 * len(mine), "fit selection", "example", shown, delay=1.0) as bar:
+        tokens = mine.features.size + mine.target.size
+        with progress_bar(2 * tokens, "fit selection", "token", shown, delay=1.0) as bar:
             selection = selector.fit(
                 config.selection,
                 mine.features,
@@ -54,7 +55,7 @@ def fit_selection(config: Config, topology: Topology, task: Task) -> Selection:
                 task.values,
                 task.unit_names,
                 readers.group if readers.size > 1 else None,
-                lambda done, _: bar.update(done - bar.n),
+                bar.update,
             )
     return selector.share(selection, topology.feed.group)
 

@@ -1,103 +1,142 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from pretrain.selection import counts as module
-from pretrain.selection.counts import assign_rows, count, fixed_point, fraction_bits
+from pretrain.selection.counts import Pairs, count_pairs, window
+from pretrain.selection.documents import Documents, Examples, stream_of
+from tests.selection.brute_force import brute_force, cells_of
+
+LAYOUTS = st.sampled_from(["auto", "dense", "sparse"])
 
 
 @st.composite
 def corpora(draw):
-    vocabulary = draw(st.integers(1, 6))
-    n, j, u = draw(st.integers(0, 40)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
-    values = st.integers(0, vocabulary - 1)
-    source = draw(arrays(np.int64, (n, j), elements=values))
-    target = draw(arrays(np.int64, (n, u), elements=values))
-    slots = draw(
-        st.lists(
-            st.lists(st.integers(0, j - 1), min_size=1, max_size=j, unique=True).map(tuple),
-            min_size=1,
-            max_size=3,
-        )
-    )
-    return vocabulary, source, target, slots
+    rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    with_target = draw(st.booleans())
+    n = draw(st.integers(0, 8))
+
+    def documents(vocabulary):
+        tokens = st.lists(st.integers(0, vocabulary - 1), max_size=15)
+        return Documents.of(draw(st.lists(tokens, min_size=n, max_size=n)))
+
+    if with_target:
+        return rows, columns, Examples(documents(rows), documents(columns))
+    return rows, rows, Examples(documents(rows))
 
 
-@given(corpora(), st.integers(4, 4096))
-@settings(deadline=None, max_examples=150)
-def test_counts_equal_a_brute_force_count(corpus, chunk_tokens):
-    vocabulary, source, target, slots = corpus
-    counts = count(source, target, slots, vocabulary, chunk_tokens=chunk_tokens)
-    expected = Counter(
-        (slot, tuple(source[i, list(columns)]), unit, target[i, unit])
-        for i in range(len(source))
-        for slot, columns in enumerate(slots)
-        for unit in range(target.shape[1])
-    )
-    size = vocabulary ** max(len(slot) for slot in slots)
-    found = Counter()
-    for row, unit, value in zip(*np.nonzero(counts.table), strict=True):
-        key = int(counts.keys[counts.owned[row]])
-        slot, rest = divmod(key, size)
-        digits = []
-        for _ in slots[slot]:
-            rest, digit = divmod(rest, vocabulary)
-            digits.append(digit)
-        found[slot, tuple(reversed(digits)), unit, value] = counts.table[row, unit, value]
-    assert found == expected
-    assert counts.examples == len(source)
-    for unit in range(target.shape[1]):
-        assert (
-            counts.columns[unit].tolist()
-            == np.bincount(target[:, unit], minlength=vocabulary).tolist()
-        )
+def rules():
+    size = st.one_of(st.none(), st.integers(0, 6))
+    return st.one_of(st.builds(Pairs, size, size), st.just(Pairs(presence=True)))
 
 
-@given(st.lists(st.integers(0, 1000), max_size=200), st.integers(1, 8))
-@settings(deadline=None)
-def test_rows_are_dealt_out_evenly_and_deterministically(frequencies, ranks):
-    values = np.array(frequencies, dtype=np.int64)
-    owners = assign_rows(values, ranks)
-    assert np.array_equal(owners, assign_rows(values, ranks))
-    held = np.bincount(owners, minlength=ranks)
-    assert held.sum() == len(values)
-    assert held.max(initial=0) <= max(-(-len(values) // ranks), 1.1 * len(values) / ranks)
+@given(corpora(), rules(), LAYOUTS, st.integers(1, 40))
+@settings(deadline=None, max_examples=300)
+def test_counts_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens):
+    rows, columns, examples = corpus
+    stream = stream_of(examples, chunk_tokens)
+    counts = count_pairs(stream, rows, columns, pairs, layout=layout)
+    expected = brute_force(examples, pairs)
+    assert cells_of(counts) == expected
+    marginals = counts.marginals
+    for feature in range(rows):
+        assert marginals.pairs[feature] == sum(n for (f, _), n in expected.items() if f == feature)
+    assert marginals.documents == len(examples)
+    if not pairs.presence:
+        assert np.array_equal(marginals.rows, marginals.pairs)
+        assert marginals.total == sum(expected.values())
+        for unit in range(columns):
+            assert marginals.columns[unit] == sum(n for (_, u), n in expected.items() if u == unit)
 
 
-def test_load_is_balanced_on_a_zipf_distribution():
-    frequencies = (1e6 / np.arange(1, 8193)).astype(np.int64)
-    loads = np.bincount(assign_rows(frequencies, 4), weights=frequencies)
-    assert loads.max() / loads.mean() < 1.01
+@given(corpora())
+@settings(deadline=None, max_examples=60)
+def test_presence_marginals_are_documents(corpus):
+    rows, columns, examples = corpus
+    marginals = count_pairs(stream_of(examples, 100), rows, columns, Pairs(presence=True)).marginals
+    for documents, found in (
+        (examples.source, marginals.rows),
+        (examples.target or examples.source, marginals.columns),
+    ):
+        each = [set(documents.between(d, d + 1).tokens.tolist()) for d in range(len(documents))]
+        assert found.tolist() == [sum(v in words for words in each) for v in range(len(found))]
+    assert marginals.total == len(examples)
+
+
+@given(corpora(), corpora(), rules(), st.sampled_from(["dense", "sparse"]))
+@settings(deadline=None, max_examples=100)
+def test_adding_examples_equals_counting_all_at_once(first, second, pairs, layout):
+    rows, columns = max(first[0], second[0]), max(first[1], second[1])
+    if (first[2].target is None) != (second[2].target is None):
+        return
+    if first[2].target is None:
+        rows = columns = max(rows, columns)
+    counts = count_pairs(stream_of(first[2], 50), rows, columns, pairs, layout=layout)
+    counts.add(stream_of(second[2], 50))
+    assert cells_of(counts) == brute_force(first[2], pairs) + brute_force(second[2], pairs)
+    assert counts.marginals.documents == len(first[2]) + len(second[2])
+
+
+def test_a_window_has_a_side():
+    # 0 1 2 3: the features of unit 2 are 0 and 1 on its left, 3 on its right.
+    stream = stream_of(Examples(Documents.of([[0, 1, 2, 3]])), 100)
+    for side, features in (("left", {0, 1}), ("right", {3}), ("symmetric", {0, 1, 3})):
+        counts = count_pairs(stream, 4, 4, window(2, side))
+        assert {f for f, u in cells_of(counts) if u == 2} == features
+
+
+def test_top_k_keeps_the_features_in_the_most_pairs_and_exact_marginals():
+    rng = np.random.default_rng(0)
+    examples = Examples(Documents.of([np.minimum(rng.geometric(0.1, 400) - 1, 29)]))
+    stream = stream_of(examples, 100)
+    everything = count_pairs(stream, 30, 30, window(3))
+    some = count_pairs(stream, 30, 30, window(3), layout="top_k", top_k=7)
+    kept = set(np.argsort(-everything.marginals.pairs, kind="stable")[:7].tolist())
+    assert set(some.owned.tolist()) == kept
+    assert cells_of(some) == {key: n for key, n in cells_of(everything).items() if key[0] in kept}
+    assert np.array_equal(some.marginals.columns, everything.marginals.columns)
+    assert some.marginals.total == everything.marginals.total
+
+
+def test_a_long_document_is_one_chunk_and_short_ones_share_one():
+    examples = Examples(Documents.of([[0] * 3, [], [1] * 50, [2] * 2, [3] * 2]))
+    assert [len(chunk) for chunk in examples.chunks(5)] == [2, 1, 2]
+    assert sum(chunk.tokens for chunk in examples.chunks(5)) == 57
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
+def test_shares_are_all_documents_in_order(ranks):
+    documents = Documents.of([[i] * (i % 5) for i in range(23)])
+    parts = [documents.share(rank, ranks) for rank in range(ranks)]
+    assert np.concatenate([part.tokens for part in parts]).tolist() == documents.tokens.tolist()
+    assert sum(map(len, parts)) == 23
 
 
 def test_values_out_of_range_are_refused():
-    good, bad = np.zeros((2, 2), np.int64), np.full((2, 2), 10)
-    with pytest.raises(ValueError, match="source holds values from 10 to 10, expected 0 to 9"):
-        count(bad, good, [(0,)], 10)
+    good, bad = Documents.of([[0, 1]]), Documents.of([[0, 10]])
+    with pytest.raises(ValueError, match="source holds values from 0 to 10, expected 0 to 9"):
+        count_pairs(stream_of(Examples(bad), 10), 10, 10, window(2))
     with pytest.raises(ValueError, match="target holds"):
-        count(good, bad, [(0,)], 10)
+        count_pairs(stream_of(Examples(good, bad), 10), 10, 10, Pairs())
 
 
-def test_keys_that_do_not_fit_are_refused():
-    wide = np.zeros((1, 20), np.int64)
-    with pytest.raises(ValueError, match="64-bit"):
-        count(wide, wide, [tuple(range(20))], 10)
+def test_windows_and_shapes_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="before is -1"):
+        Pairs(-1, 2)
+    with pytest.raises(ValueError, match="presence"):
+        Pairs(3, 3, presence=True)
+    with pytest.raises(ValueError, match="1 sources but 2 targets"):
+        Examples(Documents.of([[1]]), Documents.of([[1], [2]]))
+    with pytest.raises(ValueError, match="rise from 0 to 3"):
+        Documents(np.zeros(3), np.array([0, 2]))
 
 
-@given(st.lists(st.integers(0, 3_000_000), min_size=1, max_size=20))
-@settings(deadline=None)
-def test_fixed_point_is_c_log_c(values):
-    array = np.array(values)
-    got = np.ldexp(fixed_point(array, 20).astype(float), -20)
-    expected = [c * np.log2(c) if c else 0.0 for c in values]
-    assert got == pytest.approx(expected, abs=1e-6, rel=1e-12)
-
-
-@given(st.integers(1, 10**12))
-def test_sums_cannot_overflow(examples):
-    bits = fraction_bits(examples)
-    assert module._c_log_c(examples, bits) + examples < 2**62
+def test_outgrowing_the_budget_is_refused_and_changes_nothing():
+    first = Examples(Documents.of([[0, 1, 2]]))
+    counts = count_pairs(stream_of(first, 100), 1000, 1000, window(2), layout="sparse")
+    before = cells_of(counts)
+    more = Examples(Documents.of([list(range(1000))]))
+    with pytest.raises(ValueError, match="memory budget is 1,000"):
+        counts.add(stream_of(more, 100), budget=1000)
+    assert cells_of(counts) == before
+    assert counts.marginals.documents == 1

@@ -25,7 +25,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 Strategy = Literal["ntp", "reverse", "random", "max_mi", "min_mi", "fixed"]
-EstimatorName = Literal["joint", "pairwise", "operand_pair"]
+EstimatorName = Literal["joint", "pairwise", "operand_pair", "v_information"]
 FITTED_STRATEGIES = ("max_mi", "min_mi")
 
 
@@ -186,9 +186,11 @@ class SelectionConfig(Section):
     """Order of the target's units: ntp (natural), reverse, random (one permutation drawn from
     selection.seed), max_mi and min_mi (by mutual information with the source), fixed."""
     estimator: EstimatorName = "joint"
-    """How MI(source; unit) is computed for max_mi and min_mi."""
-    correction: Literal["none", "miller_madow"] = "miller_madow"
-    """Bias correction of the plug-in estimate."""
+    """How MI(source; unit) is computed for max_mi and min_mi: from joint counts, or, v_information,
+    by a small probe that is trained to predict each unit from the source."""
+    correction: Literal["none", "miller_madow", "shrinkage"] = "miller_madow"
+    """Bias correction of the plug-in estimate; shrinkage is for thin counts, and knows nothing of a
+    source that occurs once."""
     tie_bits: Annotated[float, Field(ge=0.0)] = 0.005
     """Units within this many bits of the best are tied; the last in natural order wins."""
     fixed: tuple[NonNegativeInt, ...] | None = None
@@ -197,6 +199,37 @@ class SelectionConfig(Section):
     """Seed of strategy random."""
     chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """Tokens that each rank contributes to one exchange while counting."""
+    memory_gb: Annotated[float, Field(gt=0.0)] = 4.0
+    """GiB that each rank that reads data has for its rows of the table."""
+    table: Path | None = None
+    """Folder of a fitted table: loaded if it is there and belongs to this run (refused if it does
+    not), else written after the fit. All ranks must see it."""
+    refresh_every: NonNegativeInt = 0
+    """Steps after which the batches seen since are added to the table and units are ordered anew;
+    0 keeps the first order."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that each rank has for its rows."""
+        return int(self.memory_gb * 2**30)
+
+    @model_validator(mode="after")
+    def _table_used(self) -> SelectionConfig:
+        fitted = self.strategy in FITTED_STRATEGIES
+        for name, given in (("table", self.table), ("refresh_every", self.refresh_every)):
+            if not given:
+                continue
+            if not fitted:
+                raise ValueError(
+                    f"selection.{name} {given} is of no use to selection.strategy {self.strategy}, "
+                    "which fits nothing; leave it out, or use max_mi or min_mi"
+                )
+            if self.estimator == "v_information":
+                raise ValueError(
+                    f"selection.{name} {given}: estimator v_information has no table; leave it "
+                    "out, or use joint, pairwise or operand_pair"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fixed_given(self) -> SelectionConfig:

@@ -14,37 +14,38 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import torch.distributed as dist
 
-from pretrain import topology as topologies
-from pretrain.config import FITTED_STRATEGIES, Config, load_config, parse_arguments
+from pretrain.config import Config, EstimatorName, parse_arguments
 from pretrain.data.arithmetic import Arithmetic
 from pretrain.errors import UserError
 from pretrain.ranks import discover
 from pretrain.selection import selector
-from pretrain.selection.estimators import ESTIMATORS
+from pretrain.selection.exchange import world
 from pretrain.selection.selector import Selection
+from tools.readers import reading_config, reading_together
 
 
-def inspect(
-    config: Config, all_pairs: bool, rank: int = 0, group: dist.ProcessGroup | None = None
-) -> Selection:
+def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = None) -> Selection:
     """Fit the selection on the training split, or on every pair of operands.
 
     Args:
         config: `selection` and `data` count.
         all_pairs: fit on every pair, train and test together, without correction.
-        rank, group: where this process stands among those that share the table.
+        group: the processes that share the table; None for one.
     """
     task = Arithmetic(config.data)
     settings = config.selection
     if all_pairs:
         settings = settings.model_copy(update={"correction": "none"})
     examples = task.every_pair() if all_pairs else task.train
-    mine = examples.shard(rank, dist.get_world_size(group)) if group is not None else examples
-    return selector.fit(settings, mine.features, mine.target, task.values, task.unit_names, group)
+    mine = examples.shard(*world(group))
+    selection, _ = selector.fit(
+        settings, mine.features, mine.target, task.values, task.unit_names, group
+    )
+    return selection
 
 
 def as_json(selection: Selection) -> dict[str, Any]:
@@ -57,26 +58,12 @@ def as_json(selection: Selection) -> dict[str, Any]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the inspection."""
     parser.add_argument(
-        "--estimator", choices=sorted(ESTIMATORS), help="instead of selection.estimator"
+        "--estimator", choices=get_args(EstimatorName), help="instead of selection.estimator"
     )
     parser.add_argument(
         "--all-pairs", action="store_true", help="fit on every pair of operands, uncorrected"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _fitted(config: Config, estimator: str | None, processes: int) -> Config:
-    """The configuration with a strategy that is fitted, another estimator if one is named, and a
-    layout in which every process reads."""
-    changed = config.model_dump()
-    if config.selection.strategy not in FITTED_STRATEGIES:
-        changed["selection"]["strategy"] = "max_mi"
-    if estimator is not None:
-        changed["selection"]["estimator"] = estimator
-    changed["run"]["device"] = "cpu"
-    changed["parallel"] = {}
-    changed["training"] |= {"global_batch": processes, "micro_batch": None}
-    return load_config(None, changed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,14 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.inspect_selection", add_options
         )
-        config = _fitted(given, options.estimator, ranks.world_size)
-        if ranks.world_size == 1:
-            selection = inspect(config, options.all_pairs)
-        else:
-            with topologies.start(config, ranks) as topology:
-                readers = topology.readers
-                assert readers is not None
-                selection = inspect(config, options.all_pairs, readers.rank, readers.group)
+        config = reading_config(given, ranks.world_size, options.estimator)
+        with reading_together(config, ranks) as group:
+            selection = inspect(config, options.all_pairs, group)
     except UserError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)

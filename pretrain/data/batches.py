@@ -6,12 +6,15 @@ it, so resuming, or another number of ranks, needs no state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pretrain.data.tasks import Task, assemble
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Batch:
         mask: [b, s] float32, 1 where the label counts in the loss.
         target_tokens: labels that count, over all data-parallel ranks.
         selection_seconds: what the step had to wait for this batch.
+        selection: what the targets were selected by.
     """
 
     tokens: Tensor
@@ -31,6 +35,7 @@ class Batch:
     mask: Tensor
     target_tokens: int
     selection_seconds: float = 0.0
+    selection: Any = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
@@ -105,3 +110,43 @@ class Sampler:
             self._orders = {k: v for k, v in self._orders.items() if k >= epoch - 1}
             self._orders[epoch] = epoch_order(self.examples, self.seed, epoch)
         return self._orders[epoch]
+
+
+class ExampleSource:
+    """Batches of a task's training examples, targets as they are selected.
+
+    Args:
+        task: where examples come from.
+        sampler: which examples a step sees.
+        selection_at: step -> selection, whose `transform` is applied to targets; called on every
+            rank for each step once, in order.
+        rank, ranks: this reader among the readers; what others pass here is not used.
+        length: positions of the model.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sampler: Sampler,
+        selection_at: Callable[[int], Any],
+        rank: int,
+        ranks: int,
+        length: int,
+    ) -> None:
+        self.task = task
+        self.sampler = sampler
+        self.selection_at = selection_at
+        self.rank = rank
+        self.ranks = ranks
+        self.length = length
+
+    def read(self, step: int, selection: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens, labels and loss mask of this reader's share of a step, each [share, length]."""
+        indices = self.sampler.indices(step, self.rank, self.ranks)
+        train = self.task.train
+        return assemble(
+            train.source[indices],
+            selection.transform.apply(train.target[indices]),
+            self.length,
+            self.task.tokenizer.pad_id,
+        )

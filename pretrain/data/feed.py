@@ -10,52 +10,68 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.data.batches import Batch, Sampler
-from pretrain.data.tasks import Task, assemble
+from pretrain.data.batches import Batch
 from pretrain.topology import Topology
 
-Transform = Callable[[np.ndarray], np.ndarray]
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class BatchSource(Protocol):
+    """Where a reader's batches come from. Called in the feed's thread, for each step once."""
+
+    def selection_at(self, step: int) -> Any:
+        """What the step's examples are selected by; called on every rank, so it may communicate."""
+        ...
+
+    def read(self, step: int, selection: Any) -> Rows:
+        """A reader's tokens, labels and loss mask, each [share, length]."""
+        ...
 
 
 class BatchFeed:
     """Iterates over (step, batch) for `steps`; each batch is ready before it is asked for.
 
     Args:
-        task: where examples come from.
-        transform: [n, U] targets in natural order -> as they are to be predicted.
-        sampler: which examples a step sees.
+        source: makes a reader's batches.
         topology: who reads, and who is handed what.
+        share: sequences of a reader's batch.
         length: positions of the model.
         steps: steps to serve.
-        ahead: batches made in advance.
+        ahead: batches made in advance; 0 makes each when it is asked for, without a thread.
     """
 
     def __init__(
         self,
-        task: Task,
-        transform: Transform,
-        sampler: Sampler,
+        source: BatchSource,
         topology: Topology,
+        share: int,
         length: int,
         steps: range,
         ahead: int = 2,
     ) -> None:
-        self.task = task
-        self.transform = transform
-        self.sampler = sampler
+        self.source = source
         self.topology = topology
+        self.share = share
         self.length = length
         self.steps = steps
         self.ahead = ahead
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Serve the batches; an error in the thread is raised here with its own traceback."""
+        if self.ahead == 0:
+            for step in self.steps:
+                started = time.perf_counter()
+                batch = self._make(step)
+                yield step, replace(batch, selection_seconds=time.perf_counter() - started)
+            return
         ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=self.ahead)
         stop = threading.Event()
         worker = threading.Thread(
@@ -69,17 +85,14 @@ class BatchFeed:
                 waited = time.perf_counter() - started
                 if isinstance(item, BaseException):
                     raise item
-                yield (
-                    step,
-                    Batch(item.tokens, item.labels, item.mask, item.target_tokens, waited),
-                )
+                yield step, replace(item, selection_seconds=waited)
         finally:
             stop.set()
 
     def _work(self, ready: queue.Queue[Batch | BaseException], stop: threading.Event) -> None:
         try:
             for step in self.steps:
-                batch = self._hand_over(self._read(step))
+                batch = self._make(step)
                 while not stop.is_set():
                     try:
                         ready.put(batch, timeout=0.1)
@@ -91,19 +104,17 @@ class BatchFeed:
         except BaseException as error:
             ready.put(error)
 
-    def _read(self, step: int) -> np.ndarray | None:
+    def _make(self, step: int) -> Batch:
+        selection = self.source.selection_at(step)
+        batch = self._hand_over(self._read(step, selection))
+        return replace(batch, selection=selection)
+
+    def _read(self, step: int, selection: Any) -> np.ndarray | None:
         """A reader's batch as rows of tokens, labels, mask and, in the last column, the count."""
         readers = self.topology.readers
         if readers is None:
             return None
-        indices = self.sampler.indices(step, readers.rank, readers.size)
-        train = self.task.train
-        tokens, labels, mask = assemble(
-            train.source[indices],
-            self.transform(train.target[indices]),
-            self.length,
-            self.task.tokenizer.pad_id,
-        )
+        tokens, labels, mask = self.source.read(step, selection)
         count = torch.tensor([int(mask.sum())])
         if readers.size > 1:
             dist.all_reduce(count, group=readers.group)
@@ -111,9 +122,8 @@ class BatchFeed:
         return np.concatenate([tokens, labels, mask.astype(np.int64), counts], axis=1)
 
     def _hand_over(self, rows: np.ndarray | None) -> Batch:
-        share = self.sampler.global_batch // self.topology.data.size
         if rows is None:
-            packed = torch.empty(share, 3 * self.length + 1, dtype=torch.int64)
+            packed = torch.empty(self.share, 3 * self.length + 1, dtype=torch.int64)
         else:
             packed = torch.from_numpy(np.ascontiguousarray(rows))
         feed = self.topology.feed

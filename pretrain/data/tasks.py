@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +34,14 @@ class Examples:
     def features(self) -> np.ndarray:
         """[n, J] the columns of the source that the selector counts."""
         return self.source[:, list(self.feature_columns)]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all tokens."""
+        digest = hashlib.sha256(str((self.source.shape, self.target.shape)).encode())
+        for tokens in (self.source, self.target):
+            digest.update(np.ascontiguousarray(tokens, dtype=np.int64).tobytes())
+        return digest.hexdigest()
 
     def shard(self, rank: int, ranks: int) -> Examples:
         """Every `ranks`-th example, from `rank` on."""

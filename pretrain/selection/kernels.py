@@ -513,3 +513,22 @@ def score(
                 )  # fmt: skip
                 sums[k] += round(bits * scale)
     return sums
+
+
+@compiled
+def hash_cells(rows: np.ndarray, cols: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A hash of a set of cells whose parts add up: [4] int64, sums of 16-bit pieces.
+
+    Each cell is mixed by the finaliser of splitmix64 (Steele, Lea and Flood, 2014).
+    """
+    sums = np.zeros(4, np.int64)
+    for k in range(len(cols)):
+        mixed = np.uint64(0)
+        for value in (rows[k], np.int64(cols[k]), counts[k]):
+            mixed += np.uint64(value) + np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            mixed ^= mixed >> np.uint64(31)
+        for piece in range(4):
+            sums[piece] += np.int64((mixed >> np.uint64(16 * piece)) & np.uint64(0xFFFF))
+    return sums

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,9 +17,10 @@ import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
 from pretrain.selection.counts import Progress
-from pretrain.selection.estimators import ESTIMATORS, Correction, mutual_information
-from pretrain.selection.exchange import world
-from pretrain.selection.positions import count_positions
+from pretrain.selection.estimators import ESTIMATORS, mutual_information
+from pretrain.selection.exchange import add_up, world
+from pretrain.selection.positions import PositionCounts, count_positions
+from pretrain.selection.probe import v_information
 from pretrain.selection.strategies import Order, choose_order
 from pretrain.selection.transforms import Reorder
 
@@ -73,7 +74,8 @@ class Selection:
         lines = []
         if self.bits is not None:
             lines.append(
-                f"MI(source; unit), estimator {self.estimator}, correction {self.correction}, "
+                f"MI(source; unit), estimator {self.estimator}, "
+                f"{'' if self.correction is None else f'correction {self.correction}, '}"
                 f"{self.examples:,} examples"
             )
             lines += [
@@ -82,7 +84,7 @@ class Selection:
             ]
         names = ", ".join(self.unit_names[unit] for unit in self.order)
         lines.append(f"order of {self.strategy}: {names}")
-        if self.bits is not None:
+        if self.rows:
             lines.append(
                 f"{self.rows:,} rows over {len(self.rows_per_rank)} rank(s), fitted in "
                 f"{self.seconds:.2f} s"
@@ -90,35 +92,66 @@ class Selection:
         return "\n".join(lines)
 
 
-def score_units(
+def fit_table(
+    config: SelectionConfig,
     source: np.ndarray,
     target: np.ndarray,
     vocabulary: int,
-    estimator: str,
-    correction: Correction,
     group: dist.ProcessGroup | None = None,
-    chunk_tokens: int = 1 << 20,
     progress: Progress | None = None,
-) -> tuple[np.ndarray, int, tuple[int, ...]]:
-    """MI of every unit in bits [U], the number of examples, and the rows that each rank holds.
+) -> PositionCounts:
+    """Count what the estimator of `config` looks at, over the examples of all readers.
 
-    Args are those of :func:`pretrain.selection.positions.count_positions`; the result is the same
-    on every rank and for any number of ranks.
+    Args and errors: see :func:`pretrain.selection.positions.count_positions`.
     """
-    chosen = ESTIMATORS[estimator]
-    table = count_positions(
+    return count_positions(
         source,
         target,
-        chosen.slots(source.shape[1]),
+        ESTIMATORS[config.estimator].slots(source.shape[1]),
         vocabulary,
         group,
-        chunk_tokens,
+        config.chunk_tokens,
+        config.memory_bytes,
         progress=progress,
     )
+
+
+def select(
+    config: SelectionConfig,
+    table: PositionCounts,
+    unit_names: Sequence[str],
+    seconds: float = 0.0,
+) -> Selection:
+    """The order that a table implies; the same for any number of ranks."""
     counts = table.counts
-    bits = chosen.combine(mutual_information(counts, correction))
-    held = np.bincount(counts.owners, minlength=world(group)[1])
-    return bits, counts.marginals.documents, tuple(held.tolist())
+    bits = ESTIMATORS[config.estimator].combine(mutual_information(counts, config.correction))
+    held = np.bincount(counts.owners, minlength=world(counts.group)[1])
+    return _selected(
+        config, bits, unit_names, counts.marginals.documents, tuple(held.tolist()), seconds
+    )
+
+
+def _selected(
+    config: SelectionConfig,
+    bits: np.ndarray,
+    unit_names: Sequence[str],
+    examples: int,
+    held: tuple[int, ...],
+    seconds: float,
+) -> Selection:
+    units = len(unit_names)
+    return Selection(
+        strategy=config.strategy,
+        order=choose_order(config.strategy, units, bits.tolist(), config.tie_bits),
+        unit_names=tuple(unit_names),
+        estimator=config.estimator,
+        correction=None if config.estimator not in ESTIMATORS else config.correction,
+        bits=tuple(bits.tolist()),
+        examples=examples,
+        rows=sum(held),
+        rows_per_rank=held,
+        seconds=seconds,
+    )
 
 
 def fit(
@@ -129,48 +162,53 @@ def fit(
     unit_names: Sequence[str],
     group: dist.ProcessGroup | None = None,
     progress: Progress | None = None,
-) -> Selection:
+) -> tuple[Selection, PositionCounts | None]:
     """Fit the selection on the examples of all readers.
 
     Args:
         config: strategy, estimator and how ties are broken.
-        source: [n, J] this reader's share of the training split.
+        source: [n, J] this reader's share of the training split, dealt out one by one in turn.
         target: [n, U] likewise, natural order.
         vocabulary: values that a source column or unit can take.
         unit_names: names of the units.
         group: the readers.
-        progress: called with (done, all).
+        progress: called with the tokens just done, each of this reader's twice.
+
+    Returns:
+        The selection, and the table that it rests on, where there is one.
 
     Raises:
         ValueError: `selection.fixed` does not fit the task's units.
+        UserError: another reader gave up or died.
     """
     units = len(unit_names)
     started = time.perf_counter()
     if config.strategy not in FITTED_STRATEGIES:
         order = choose_order(config.strategy, units, seed=config.seed, fixed=config.fixed)
-        return Selection(config.strategy, order, tuple(unit_names))
-    bits, examples, held = score_units(
-        source,
-        target,
-        vocabulary,
-        config.estimator,
-        config.correction,
-        group,
-        config.chunk_tokens,
-        progress,
-    )
-    return Selection(
-        strategy=config.strategy,
-        order=choose_order(config.strategy, units, bits.tolist(), config.tie_bits),
-        unit_names=tuple(unit_names),
-        estimator=config.estimator,
-        correction=config.correction,
-        bits=tuple(bits.tolist()),
-        examples=examples,
-        rows=sum(held),
-        rows_per_rank=held,
-        seconds=time.perf_counter() - started,
-    )
+        return Selection(config.strategy, order, tuple(unit_names)), None
+    if config.estimator == "v_information":
+        steps = _steps_as_tokens(progress, 2 * (source.size + target.size))
+        bits = v_information(source, target, vocabulary, group, progress=steps)
+        examples = int(add_up(np.array([len(source)]), group)[0])
+        seconds = time.perf_counter() - started
+        return _selected(config, bits, unit_names, examples, (), seconds), None
+    table = fit_table(config, source, target, vocabulary, group, progress)
+    return select(config, table, unit_names, time.perf_counter() - started), table
+
+
+def _steps_as_tokens(progress: Progress | None, tokens: int) -> Callable[[int, int], None] | None:
+    """Progress in steps done of all, told as tokens just done."""
+    if progress is None:
+        return None
+    told = 0
+
+    def tell(done: int, steps: int) -> None:
+        nonlocal told
+        now = tokens * done // steps
+        progress(now - told)
+        told = now
+
+    return tell
 
 
 def share(selection: Selection | None, group: dist.ProcessGroup) -> Selection:

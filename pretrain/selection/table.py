@@ -96,7 +96,14 @@ class Table:
         )
 
     def add_cells(self, start: np.ndarray, cols: np.ndarray, counts: np.ndarray) -> None:
-        """Add the cells of another table of the same rows, given as sparse rows without gaps."""
+        """Add the cells of another table of the same rows, given as sparse rows without gaps.
+
+        Raises:
+            ValueError: a row has no room for them.
+        """
+        needed = np.minimum(self.length + np.diff(start), self.columns)
+        if np.any((needed > np.diff(self.start)) & (self.place < 0)):
+            raise ValueError("the table has no room for the cells that are to be added")
         kernels.add_cells(start, cols, counts, *self.arrays, self.columns)
         self.ordered = False
 

@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 
 from pretrain.config import Config
 from pretrain.model.gpt import GPT
+from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.evaluation import Evaluation
 from pretrain.training.progress import progress_bar
+from pretrain.training.run_directory import SELECTION, write_text
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,9 @@ class StepRecord:
 class Callback:
     """Does nothing; override what is of use."""
 
+    def on_selection(self, step: int, selection: Selection) -> None:
+        """Before the first step, and whenever units are ordered anew: from `step` on."""
+
     def on_step(self, step: int) -> None:
         """After every step."""
 
@@ -71,11 +76,19 @@ class Callback:
 
 
 class JsonLines(Callback):
-    """metrics.jsonl and evaluation.jsonl, one object per line, written through at once."""
+    """metrics.jsonl, evaluation.jsonl and selection.jsonl, one object per line, written through at
+    once; selection.json is the last selection."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._selections: TextIO = open(directory / "selection.jsonl", "w")  # noqa: SIM115
         self._metrics: TextIO = open(directory / "metrics.jsonl", "w")  # noqa: SIM115
         self._evaluations: TextIO = open(directory / "evaluation.jsonl", "w")  # noqa: SIM115
+
+    def on_selection(self, step: int, selection: Selection) -> None:
+        values = {"step": step, **json.loads(selection.to_json())}
+        print(json.dumps(values), file=self._selections, flush=True)
+        write_text(self._directory / SELECTION, selection.to_json())
 
     def on_log(self, record: StepRecord) -> None:
         values = asdict(record)
@@ -88,6 +101,7 @@ class JsonLines(Callback):
         print(json.dumps(values), file=self._evaluations, flush=True)
 
     def close(self) -> None:
+        self._selections.close()
         self._metrics.close()
         self._evaluations.close()
 

@@ -123,26 +123,28 @@ class Evaluator:
         topology: Topology,
         module: Any,
         task: Task,
-        transform: Reorder,
         sample_count: int = 12,
     ) -> None:
         self.config = config
         self.topology = topology
         self.task = task
-        self.transform = transform
         self.sample_count = sample_count
         self.module = module
         self.decoder = GreedyDecoder(config, topology, list(module))
 
-    def run(self) -> Evaluation:
-        """Decode, restore, score, and add up over the data-parallel ranks."""
+    def run(self, transform: Reorder) -> Evaluation:
+        """Decode, restore, score, and add up over the data-parallel ranks.
+
+        Args:
+            transform: how targets are predicted now.
+        """
         started = time.perf_counter()
         self.module.eval()
         data = self.topology.data
         held_out = self.task.test.head(self.config.training.evaluation_examples)
         mine = held_out.shard(data.rank, data.size)
         predicted = self._predict(mine, -(-len(held_out) // data.size))
-        natural = self.transform.restore(predicted)
+        natural = transform.restore(predicted)
         right = natural == mine.target
         sums = np.concatenate([[len(mine), right.all(axis=1).sum()], right.sum(axis=0)])
         totals = torch.tensor(sums, dtype=torch.int64, device=self.topology.device)

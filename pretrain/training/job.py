@@ -12,17 +12,15 @@ import torch
 from pretrain import topology as topologies
 from pretrain.config import Config
 from pretrain.data.arithmetic import Arithmetic
-from pretrain.data.batches import Sampler, made_up_batch
+from pretrain.data.batches import ExampleSource, Sampler, made_up_batch
 from pretrain.data.feed import BatchFeed
 from pretrain.data.tasks import Task, check_length
 from pretrain.errors import ConfigError
 from pretrain.model.flops import FORMULA, model_cost
 from pretrain.ranks import Ranks
-from pretrain.selection import selector
-from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
-from pretrain.training.progress import progress_bar
-from pretrain.training.run_directory import SELECTION, RunDirectory, write_text
+from pretrain.training.run_directory import RunDirectory
+from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.zero import state_bytes
 
 
@@ -37,27 +35,6 @@ def build_task(config: Config) -> Task:
             f"({', '.join(task.unit_names)})"
         )
     return task
-
-
-def fit_selection(config: Config, topology: Topology, task: Task) -> Selection:
-    """Fit on the training split; readers count, everybody learns the result."""
-    selection = None
-    readers = topology.readers
-    if readers is not None:
-        mine = task.train.shard(readers.rank, readers.size)
-        shown = config.run.progress and topology.is_first_rank
-        tokens = mine.features.size + mine.target.size
-        with progress_bar(2 * tokens, "fit selection", "token", shown, delay=1.0) as bar:
-            selection = selector.fit(
-                config.selection,
-                mine.features,
-                mine.target,
-                task.values,
-                task.unit_names,
-                readers.group if readers.size > 1 else None,
-                bar.update,
-            )
-    return selector.share(selection, topology.feed.group)
 
 
 def run(config: Config, ranks: Ranks) -> None:
@@ -81,22 +58,30 @@ def run(config: Config, ranks: Ranks) -> None:
         from pretrain.training.evaluation import Evaluator
         from pretrain.training.loop import train
 
-        selection = fit_selection(config, topology, task)
+        settings = config.training
+        sampler = Sampler(len(task.train), settings.global_batch, settings.seed)
+        schedule = SelectionSchedule(config, topology, task, sampler)
+        selection = schedule.current
         cost = model_cost(config.model, vocabulary)
         engine = Engine(config, topology, build(config, topology, vocabulary))
-        settings = config.training
+        readers, length = topology.readers, config.model.sequence_length
         feed = BatchFeed(
-            task,
-            selection.transform.apply,
-            Sampler(len(task.train), settings.global_batch, settings.seed),
+            ExampleSource(
+                task,
+                sampler,
+                schedule,
+                0 if readers is None else readers.rank,
+                topology.data.size,
+                length,
+            ),
             topology,
-            config.model.sequence_length,
+            settings.global_batch // topology.data.size,
+            length,
             range(settings.steps),
         )
-        evaluator = Evaluator(config, topology, engine.deepspeed.module, task, selection.transform)
+        evaluator = Evaluator(config, topology, engine.deepspeed.module, task)
         callbacks: list[Callback] = [WeightSaver(config, topology, engine.chunks, directory.path)]
         if topology.is_first_rank:
-            write_text(directory.path / SELECTION, selection.to_json())
             print(topology.describe())
             print(f"{cost.parameters:,} parameters")
             print(selection.table(), flush=True)
@@ -122,7 +107,7 @@ def run(config: Config, ranks: Ranks) -> None:
                     "model_flops": tokens * cost.flops_per_token,
                     "parameters": cost.parameters,
                     "train_seconds": seconds,
-                    "fingerprint": selection.fingerprint,
+                    "fingerprint": schedule.current.fingerprint,
                     "layout": topology.describe(),
                 }
             )

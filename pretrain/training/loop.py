@@ -76,7 +76,12 @@ def train(
     settings, log_every = config.training, config.run.log_every
     meter = Meter(config, topology, cost)
     evaluation: Evaluation | None = None
+    selection = None
     for step, batch in feed:
+        if batch.selection is not selection:
+            selection = batch.selection
+            for callback in callbacks:
+                callback.on_selection(step, selection)
         rate = learning_rate(step, config)
         result = engine.train_step(batch.to(topology.device), rate)
         meter.add(batch.selection_seconds)
@@ -90,7 +95,7 @@ def train(
         for callback in callbacks:
             callback.on_step(done)
         if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
-            evaluation = evaluator.run()
+            evaluation = evaluator.run(batch.selection.transform)
             for callback in callbacks:
                 callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
         meter.started += time.perf_counter() - paused

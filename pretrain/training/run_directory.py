@@ -16,7 +16,10 @@ from pretrain.errors import ConfigError, UserError
 RESULT = "result.json"
 CONFIG = "config.yaml"
 SELECTION = "selection.json"
-OWN = (RESULT, CONFIG, SELECTION, "metrics.jsonl", "evaluation.jsonl", "tensorboard", "weights")
+OWN = (
+    RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "evaluation.jsonl",
+    "tensorboard", "weights",
+)  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:

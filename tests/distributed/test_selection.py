@@ -8,6 +8,7 @@ import pytest
 from pretrain import topology
 from pretrain.config import Config, load_config
 from pretrain.data.arithmetic import Arithmetic
+from pretrain.data.batches import Sampler
 from pretrain.selection import traffic
 from pretrain.selection.counts import Pairs, count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
@@ -34,7 +35,7 @@ def fit(estimator: str, ranks: int):
     config = make_config(estimator, ranks)
     with topology.start(config) as here:
         assert here.readers is not None
-        selection = inspect(config, False, here.readers.rank, here.readers.group)
+        selection = inspect(config, False, here.readers.group)
         task = Arithmetic(config.data)
         mine = task.train.shard(here.readers.rank, here.readers.size)
         slots = ESTIMATORS[estimator].slots(4)
@@ -206,11 +207,13 @@ def test_the_bytes_sent_are_those_of_the_formula(ranks):
 
 
 def share_out(parallel: dict) -> tuple[bool, tuple[int, ...], str]:
-    from pretrain.training.job import build_task, fit_selection
+    from pretrain.training.job import build_task
+    from pretrain.training.selecting import SelectionSchedule
 
     config = load_config(None, {"parallel": parallel, "run": {"progress": False}})
     with topology.start(config) as here:
-        selection = fit_selection(config, here, build_task(config))
+        task = build_task(config)
+        selection = SelectionSchedule(config, here, task, Sampler(len(task.train), 4, 0)).current
         return here.readers is not None, selection.rows_per_rank, selection.fingerprint
 
 

@@ -13,7 +13,6 @@ from pretrain.selection.counts import Pairs, count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
 from pretrain.selection.estimators import ESTIMATORS, mutual_information, presence_information
 from pretrain.selection.positions import count_positions
-from pretrain.selection.selector import score_units
 from pretrain.selection.strategies import order_by_bits
 from tests.selection.brute_force import brute_force
 
@@ -26,29 +25,37 @@ EXACT = {
 }
 
 
+def score_units(examples, estimator: str) -> list[float]:
+    """Uncorrected bits of every unit."""
+    chosen = ESTIMATORS[estimator]
+    source, target = examples.features, examples.target
+    counts = position_counts(source, target, chosen.slots(source.shape[1]), 10)
+    return chosen.combine(mutual_information(counts)).tolist()
+
+
 @pytest.mark.parametrize("case", list(EXACT), ids=lambda case: "-".join(map(str, case)))
 @pytest.mark.filterwarnings("error")
 def test_exact_values_on_every_pair(case):
     operation, digits, estimator = case
     task = Arithmetic(DataConfig(operation=operation, digits=digits))
     examples = task.every_pair()
-    bits, n, _ = score_units(examples.features, examples.target, 10, estimator, "none")
-    assert n == 10 ** (2 * digits)
-    assert bits.tolist() == pytest.approx(EXACT[case], abs=0.006)
+    assert len(examples) == 10 ** (2 * digits)
+    bits = score_units(examples, estimator)
+    assert bits == pytest.approx(EXACT[case], abs=0.006)
 
 
 def test_joint_orders_multiplication_tens_hundreds_units_thousands():
     task = Arithmetic(DataConfig())
     examples = task.every_pair()
-    bits, _, _ = score_units(examples.features, examples.target, 10, "joint", "none")
-    names = [task.unit_names[unit] for unit in order_by_bits(bits.tolist(), 0.005)]
+    bits = score_units(examples, "joint")
+    names = [task.unit_names[unit] for unit in order_by_bits(bits, 0.005)]
     assert names == ["tens", "hundreds", "units", "thousands"]
 
 
 def test_joint_of_a_function_of_the_source_is_the_entropy():
     task = Arithmetic(DataConfig(operation="addition"))
     examples = task.every_pair()
-    bits, _, _ = score_units(examples.features, examples.target, 10, "joint", "none")
+    bits = score_units(examples, "joint")
     for unit in range(examples.target.shape[1]):
         p = np.bincount(examples.target[:, unit]) / len(examples)
         assert bits[unit] == pytest.approx(-sum(x * math.log2(x) for x in p if x), abs=1e-9)

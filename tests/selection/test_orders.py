@@ -67,7 +67,7 @@ def fitted(**settings):
     rng = np.random.default_rng(0)
     source = rng.integers(0, 10, (300, 2))
     target = np.stack([source.sum(axis=1) // 10, source.sum(axis=1) % 10], axis=1)
-    return selector.fit(SelectionConfig(**settings), source, target, 10, ("tens", "units"))
+    return selector.fit(SelectionConfig(**settings), source, target, 10, ("tens", "units"))[0]
 
 
 def test_a_selection_survives_its_file_and_a_changed_file_is_refused():

@@ -44,9 +44,9 @@ def test_answers_are_restored_before_they_are_scored():
     with topology.start(config) as here:
         from pretrain.training.evaluation import Evaluator
 
-        evaluator = Evaluator(config, here, torch.nn.ModuleList(), task, Reorder(order))
+        evaluator = Evaluator(config, here, torch.nn.ModuleList(), task)
         evaluator.decoder = known_answers(task, order, wrong_from=75)
-        result = evaluator.run()
+        result = evaluator.run(Reorder(order))
     assert result.examples == 100
     assert result.exact_match == 0.75
     # The malformed token stands where the order puts its first unit: the tens.
@@ -79,8 +79,8 @@ def decode(parallel):
         from pretrain.training.evaluation import Evaluator
 
         engine = Engine(config, here, build(config, here, 16))
-        evaluator = Evaluator(config, here, engine.deepspeed.module, task, Reorder((3, 2, 1, 0)))
-        result = evaluator.run()
+        evaluator = Evaluator(config, here, engine.deepspeed.module, task)
+        result = evaluator.run(Reorder((3, 2, 1, 0)))
         source = task.test.source[:16]
         return evaluator.decoder.generate(source, 4, 14).tolist(), result.unit_accuracy
 

@@ -1,0 +1,176 @@
+"""The selector in a job: fitted or loaded before the first step, anew every so often.
+
+Only the ranks that read data hold the table; the others of their model copy are told the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from pretrain.config import Config
+from pretrain.data.batches import Sampler
+from pretrain.data.tasks import Task
+from pretrain.errors import UserError
+from pretrain.selection import artifact, selector
+from pretrain.selection.documents import Examples
+from pretrain.selection.exchange import world
+from pretrain.selection.positions import PositionCounts
+from pretrain.selection.selector import Selection
+from pretrain.topology import Axis, Topology
+from pretrain.training.progress import progress_bar
+
+
+def _group(readers: Axis) -> dist.ProcessGroup | None:
+    return readers.group if readers.size > 1 else None
+
+
+def made_from(config: Config, task: Task) -> dict[str, Any]:
+    """What a table depends on: corpus, tokenizer, estimator."""
+    return {
+        "task": config.data.task,
+        "corpus": task.train.checksum,
+        "tokenizer": task.tokenizer.symbols,
+        "estimator": config.selection.estimator,
+    }
+
+
+def fit_or_load(
+    config: Config, task: Task, group: dist.ProcessGroup | None, shown: bool
+) -> tuple[Selection, PositionCounts | None]:
+    """A reader's selection and table: from `selection.table` if that is there, else fitted on the
+    training split, and then saved there.
+
+    Args:
+        group: the readers; None for one.
+        shown: whether to show a progress bar.
+
+    Raises:
+        UserError: the table belongs to another run, cannot be read or written, or a reader died.
+    """
+    settings = config.selection
+    if settings.table is not None and settings.table.exists():
+        table, manifest = artifact.load(settings.table, group, settings.memory_bytes)
+        manifest.check_made_from(made_from(config, task))
+        assert isinstance(table, PositionCounts)
+        return selector.select(settings, table, task.unit_names), table
+    mine = task.train.shard(*world(group))
+    tokens = mine.features.size + mine.target.size
+    with progress_bar(2 * tokens, "fit selection", "token", shown, delay=1.0) as bar:
+        selection, fitted = selector.fit(
+            settings,
+            mine.features,
+            mine.target,
+            task.values,
+            task.unit_names,
+            group,
+            bar.update,
+        )
+    if settings.table is not None:
+        assert fitted is not None
+        artifact.save(fitted, settings.table, made_from(config, task))
+    return selection, fitted
+
+
+class SelectionSchedule:
+    """Which selection each step's examples are transformed by.
+
+    With `selection.refresh_every` N, the batches of steps kN to (k+1)N - 1 are added to the table
+    before step (k+1)N is read. They are drawn again by the sampler, so nothing needs to be kept.
+
+    Args:
+        config: `selection` counts.
+        topology: who reads.
+        task: where examples come from.
+        sampler: which examples a step sees.
+    """
+
+    def __init__(self, config: Config, topology: Topology, task: Task, sampler: Sampler) -> None:
+        self.config = config
+        self.topology = topology
+        self.task = task
+        self.sampler = sampler
+        self.table: PositionCounts | None = None
+        self.counted = 0
+        selection = None
+        if topology.readers is not None:
+            shown = config.run.progress and topology.is_first_rank
+            selection, self.table = fit_or_load(config, task, _group(topology.readers), shown)
+        self.current = selector.share(selection, topology.feed.group)
+        self.previous = self.current
+
+    def __call__(self, step: int) -> Selection:
+        """The selection of `step`. Every rank asks for each step in turn; refreshes communicate.
+
+        Raises:
+            UserError: another reader died, or the table outgrew its memory.
+        """
+        every = self.config.selection.refresh_every
+        if every and step > self.counted and step % every == 0:
+            self.previous = self.current
+            self.current = selector.share(self._refreshed(step), self.topology.feed.group)
+            self.counted = step
+        return self.previous if step < self.counted else self.current
+
+    def _refreshed(self, step: int) -> Selection | None:
+        settings, table = self.config.selection, self.table
+        if table is None:
+            return None
+        try:
+            table.counts.add(lambda: self._streamed(table, step), settings.memory_bytes)
+        except ValueError as error:
+            raise UserError(f"selection.memory_gb {settings.memory_gb}: {error}") from error
+        return selector.select(settings, table, self.task.unit_names)
+
+    def _streamed(self, table: PositionCounts, stop: int) -> Iterator[Examples]:
+        """This reader's batches since the last refresh, as rows and columns of the table."""
+        readers = self.topology.readers
+        assert readers is not None
+        train = self.task.train
+        for step in range(self.counted, stop):
+            indices = self.sampler.indices(step, readers.rank, readers.size)
+            yield from table.stream(
+                train.features[indices], train.target[indices], self.config.selection.chunk_tokens
+            )()
+
+    def save(self, path: Path) -> str | None:
+        """Write the table and what is needed to go on from it; None where there is no table.
+
+        The feed runs ahead of the step, so the table may know batches up to `counted` while an
+        earlier step is trained: both selections around it are kept.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self.table is None:
+            return None
+        state = {
+            "counted": self.counted,
+            "previous": self.previous.to_json(),
+            "current": self.current.to_json(),
+        }
+        return artifact.save(self.table, path, made_from(self.config, self.task), state)
+
+    def restore(self, path: Path) -> None:
+        """Go on from what :meth:`save` wrote, with any number of readers.
+
+        Raises:
+            UserError: it belongs to another run or cannot be read.
+        """
+        readers = self.topology.readers
+        state: dict[str, Any] = {}
+        if readers is not None:
+            group = _group(readers)
+            table, manifest = artifact.load(path, group, self.config.selection.memory_bytes)
+            manifest.check_made_from(made_from(self.config, self.task))
+            assert isinstance(table, PositionCounts)
+            self.table, state = table, manifest.state
+        told = [state]
+        feed = self.topology.feed
+        dist.broadcast_object_list(told, dist.get_global_rank(feed.group, 0), group=feed.group)
+        self.counted = told[0]["counted"]
+        self.previous = selector.from_json(told[0]["previous"])
+        self.current = selector.from_json(told[0]["current"])

@@ -1,0 +1,128 @@
+"""Fit the selector's table as a job of its own, and keep it for later runs.
+
+    python -m tools.fit_selection --config configs/smoke/multiplication.yaml --out DIR
+    torchrun --nproc-per-node 4 -m tools.fit_selection --config FILE --out DIR
+    mpirun -n 4 python -m tools.fit_selection --config FILE --out DIR
+    python -m tools.fit_selection --config FILE --out DIR --add DIR1 --add DIR2
+
+A run that is given `--selection.table DIR` loads it, with any number of ranks. A table that is
+there already and belongs to the configuration is kept; one that does not is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from pretrain.config import Config, parse_arguments
+from pretrain.data.tasks import Task
+from pretrain.errors import ConfigError, UserError
+from pretrain.ranks import discover
+from pretrain.selection import artifact, selector
+from pretrain.selection.exchange import world
+from pretrain.selection.positions import PositionCounts
+from pretrain.training.job import build_task
+from pretrain.training.selecting import fit_or_load
+from tools.readers import reading_config, reading_together
+
+
+def fit(config: Config, task: Task, out: Path, group: dist.ProcessGroup | None) -> dict[str, Any]:
+    """Fit the table into `out`, or use the one that is there. Returns what is printed."""
+    settings = config.selection.model_copy(update={"table": out})
+    there = out.exists()
+    shown = config.run.progress and world(group)[0] == 0
+    fitted = config.model_copy(update={"selection": settings})
+    selection, _ = fit_or_load(fitted, task, group, shown)
+    return _report(out, selection, "was there already" if there else "fitted")
+
+
+def add(
+    config: Config,
+    task: Task,
+    out: Path,
+    tables: Sequence[Path],
+    group: dist.ProcessGroup | None,
+) -> dict[str, Any]:
+    """Write the sum of `tables` to `out`. Returns what is printed."""
+    content, first = artifact.load(tables, group, config.selection.memory_bytes)
+    if not isinstance(content, PositionCounts):
+        raise UserError(f"{tables[0]} is no table of positions, which this configuration asks for")
+    sources = [artifact.read_manifest(table).made_from["corpus"] for table in tables]
+    origin = {**first.made_from, "corpus": sources}
+    artifact.save(content, out, origin)
+    return _report(out, selector.select(config.selection, content, task.unit_names), "added up")
+
+
+def _report(out: Path, selection: selector.Selection, how: str) -> dict[str, Any]:
+    manifest = artifact.read_manifest(out)
+    return {
+        "out": str(out),
+        "how": how,
+        "fingerprint": manifest.fingerprint,
+        "made_from": manifest.made_from,
+        "shards": [
+            {"file": shard["file"], "bytes": shard["bytes"]} for shard in manifest.values["shards"]
+        ],
+        "selection": json.loads(selection.to_json()),
+        "table": selection.table(),
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the fit."""
+    parser.add_argument("--out", type=Path, help="folder of the table, which all processes see")
+    parser.add_argument(
+        "--add", type=Path, action="append", default=[], help="sum this table up instead of fitting"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _text(report: dict[str, Any]) -> str:
+    size = sum(shard["bytes"] for shard in report["shards"])
+    return (
+        f"{report['table']}\n{report['how']}: {report['out']}, {len(report['shards'])} shard(s) of "
+        f"{size:,} bytes in all, fingerprint {report['fingerprint']}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fit and print. Returns the exit code."""
+    rank = 0
+    try:
+        ranks = discover()
+        rank = ranks.rank
+        given, options = parse_arguments(
+            list(sys.argv[1:] if argv is None else argv), "tools.fit_selection", add_options
+        )
+        if options.out is None:
+            raise ConfigError("--out is missing; name the folder of the table")
+        if given.selection.estimator == "v_information":
+            raise ConfigError(
+                "selection.estimator v_information has no table; use joint, pairwise or "
+                "operand_pair"
+            )
+        config = reading_config(given, ranks.world_size)
+        task = build_task(config)
+        with reading_together(config, ranks) as group:
+            if options.add:
+                report = add(config, task, options.out, options.add, group)
+            else:
+                report = fit(config, task, options.out, group)
+    except UserError as error:
+        # A rank's own trouble is told by that rank, what follows from it by the first alone.
+        if rank == 0 or not isinstance(error, ConfigError):
+            print(f"error: rank {rank}: {error}" if rank else f"error: {error}", file=sys.stderr)
+        return 2
+    if rank == 0:
+        print(json.dumps(report) if options.json else _text(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Processes that only read: what tools start to count together, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from pretrain import topology as topologies
+from pretrain.config import FITTED_STRATEGIES, Config, EstimatorName, load_config
+from pretrain.ranks import Ranks
+
+
+def reading_config(given: Config, processes: int, estimator: EstimatorName | None = None) -> Config:
+    """The configuration with a layout in which every process reads, and a strategy that is fitted.
+
+    Args:
+        estimator: instead of `selection.estimator`.
+    """
+    changed = given.model_dump()
+    if given.selection.strategy not in FITTED_STRATEGIES:
+        changed["selection"]["strategy"] = "max_mi"
+    if estimator is not None:
+        changed["selection"]["estimator"] = estimator
+    changed["selection"] |= {"table": None, "refresh_every": 0}
+    changed["run"]["device"] = "cpu"
+    changed["parallel"] = {}
+    changed["training"] |= {"global_batch": processes, "micro_batch": None}
+    return load_config(None, changed)
+
+
+@contextmanager
+def reading_together(config: Config, ranks: Ranks) -> Iterator[dist.ProcessGroup | None]:
+    """The group of all processes, once they have joined each other; None for one process."""
+    if ranks.world_size == 1:
+        yield None
+        return
+    with topologies.start(config, ranks) as topology:
+        assert topology.readers is not None
+        yield topology.readers.group

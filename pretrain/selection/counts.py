@@ -6,7 +6,7 @@ their examples and count only the pairs whose row they own: no pair crosses the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,6 +130,14 @@ def measure(
     return Marginals(parts[0], parts[1], total, parts[0], documents)
 
 
+def _check(examples: Examples, rows: int, columns: int) -> None:
+    if examples.target is None:
+        examples.source.check(min(rows, columns), "source")
+    else:
+        examples.source.check(rows, "source")
+        examples.target.check(columns, "target")
+
+
 def _measure_own(
     stream: Stream, rows: int, columns: int, pairs: Pairs, progress: Progress | None
 ) -> list[np.ndarray]:
@@ -139,9 +147,7 @@ def _measure_own(
     row_documents, column_documents = np.zeros(rows, np.int64), np.zeros(columns, np.int64)
     total = documents = 0
     for examples in stream():
-        examples.source.check(rows if examples.target is not None else min(rows, columns), "source")
-        if examples.target is not None:
-            examples.target.check(columns, "target")
+        _check(examples, rows, columns)
         chunk = pairs.prepared(examples)
         target = chunk.source if chunk.target is None else chunk.target
         total += kernels.marginals(
@@ -228,14 +234,26 @@ class ShardedCounts:
         return work
 
     def count(self, stream: Stream, progress: Progress | None = None) -> None:
-        """Add the pairs of every rank's examples to the rows; there must be room for them."""
+        """Add the pairs of every rank's examples to the rows, without making room for them: for
+        the examples that the marginals announce.
+
+        Raises:
+            ValueError: these are other examples.
+            UserError: another rank gave up or died.
+        """
         local, reach = self.local, self.pairs.reach
-        prepared = (self.pairs.prepared(examples) for examples in stream())
-        for own, examples in gathered_chunks(prepared, self.rows, self.columns, self.group):
+        for own, examples in gathered_chunks(
+            self._prepared(stream), self.rows, self.columns, self.group
+        ):
             self.table.add(examples, local, *reach)
             if progress:
                 progress(own)
         self.table.settle()
+
+    def _prepared(self, stream: Stream) -> Iterator[Examples]:
+        for examples in stream():
+            _check(examples, self.rows, self.columns)
+            yield self.pairs.prepared(examples)
 
     def add(
         self, stream: Stream, budget: int = DEFAULT_BUDGET, progress: Progress | None = None

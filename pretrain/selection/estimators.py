@@ -69,7 +69,6 @@ def joint_spectra(counts: ShardedCounts) -> list[list[Spectrum]]:
     units = counts.columns // width
     small_limit = min(kernels.SMALL, counts.marginals.total + 1)
     small = np.zeros((slots, units, small_limit), dtype=np.int64)
-    counts.table.settle()
     groups, large = kernels.spectrum(*counts.table.arrays, row_groups[counts.owned], width, small)
     # Cells as (group, count, number), the same list for all ranks once merged.
     found = np.argwhere(small)
@@ -202,7 +201,6 @@ def presence_information(
     largest = max(counts.rows * n, 16 * n * max(1.0, math.log2(n)))
     scale = 2.0 ** (61 - math.ceil(math.log2(largest + 1)))
     best = np.zeros((counts.columns, top if reduce == "top" else 0), dtype=np.int64)
-    counts.table.settle()
     owned = counts.owned
     sums = kernels.presence_information(
         *counts.table.arrays, marginals.rows[owned], marginals.columns, n, scale, best

@@ -55,10 +55,10 @@ def _gather(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
     """[n] of every rank, all of one length -> [ranks, n]."""
     size = world(group)[1]
     mine = torch.from_numpy(np.ascontiguousarray(values)).to(_device(group))
-    everyone = torch.empty(size * len(values), dtype=mine.dtype, device=mine.device)
+    everyone = torch.empty(size, len(values), dtype=mine.dtype, device=mine.device)
     with speaking(group):
-        dist.all_gather_into_tensor(everyone, mine, group=group)
-        return everyone.cpu().numpy().reshape(size, len(values))
+        dist.all_gather(list(everyone), mine, group=group)
+        return everyone.cpu().numpy()
 
 
 @contextmanager

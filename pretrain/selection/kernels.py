@@ -2,8 +2,8 @@
 run, so a thread in them does not slow the training step.
 
 A *feature* is a row of the table, a *unit* a column. Rows that a rank holds are stored whole
-(`place[row] >= 0` numbers a line of `dense`) or as the columns that occur (`cols` and `counts`
-from `start[row]` on, `length[row]` of them).
+(`place[row] >= 0` numbers a line of `dense`) or as the columns that occur, rising (`cols` and
+`counts` from `start[row]` on, `length[row]` of them).
 """
 
 from __future__ import annotations
@@ -112,13 +112,150 @@ def document_numbers(offsets: np.ndarray) -> np.ndarray:
 
 
 @compiled
+def tally(line: np.ndarray, units: np.ndarray, first: int, last: int) -> None:
+    """Add one to the place of each unit from `first` to `last`, eight at a time."""
+    one = np.uint16(1)
+    j = first
+    while j + 8 <= last:
+        line[units[j]] += one
+        line[units[j + 1]] += one
+        line[units[j + 2]] += one
+        line[units[j + 3]] += one
+        line[units[j + 4]] += one
+        line[units[j + 5]] += one
+        line[units[j + 6]] += one
+        line[units[j + 7]] += one
+        j += 8
+    while j < last:
+        line[units[j]] += one
+        j += 1
+
+
+@compiled
+def take(words: np.ndarray, cols: np.ndarray, counts: np.ndarray) -> int:
+    """Move the counts of a line, seen as four to a 64-bit word, to `cols` and `counts` in rising
+    order, and leave the line empty. Returns how many there were; writes up to 4 places more."""
+    n = 0
+    mask = np.uint64(0xFFFF)
+    for index in range(len(words)):
+        word = words[index]
+        if word == 0:
+            continue
+        words[index] = 0
+        column = 4 * index
+        for part in range(4):
+            count = int((word >> np.uint64(16 * part)) & mask)
+            cols[n] = column + part
+            counts[n] = count
+            n += int(count != 0)
+    return n
+
+
+@compiled
+def take_sorted(units: np.ndarray, cols: np.ndarray, counts: np.ndarray) -> int:
+    """Count equal units, of which there are few, into `cols` and `counts` in rising order."""
+    if len(units) <= 32:
+        for i in range(1, len(units)):
+            unit = units[i]
+            j = i
+            while j > 0 and units[j - 1] > unit:
+                units[j] = units[j - 1]
+                j -= 1
+            units[j] = unit
+    else:
+        units.sort()
+    n = 0
+    for i in range(len(units)):
+        if i > 0 and units[i] == units[i - 1]:
+            counts[n - 1] += 1
+            continue
+        cols[n] = units[i]
+        counts[n] = 1
+        n += 1
+    return n
+
+
+@compiled
+def merge(
+    cols: np.ndarray,
+    counts: np.ndarray,
+    base: int,
+    filled: int,
+    more_cols: np.ndarray,
+    more_counts: np.ndarray,
+    n: int,
+    end: int,
+) -> int:
+    """Add n cells, columns rising, to a sparse row that may go on to `end`; returns how many cells
+    it has then, or -1, with nothing changed, if there is no room."""
+    if filled == 0:
+        if base + n > end:
+            return -1
+        for k in range(n):
+            cols[base + k] = more_cols[k]
+            counts[base + k] = more_counts[k]
+        return n
+    common = 0
+    i = j = 0
+    while i < filled and j < n:
+        left, right = cols[base + i], more_cols[j]
+        common += int(left == right)
+        i += int(left <= right)
+        j += int(right <= left)
+    if base + filled + n - common > end:
+        return -1
+    # From the end on, so that nothing is written over before it was read.
+    at = base + filled + n - common - 1
+    i, j = filled - 1, n - 1
+    while j >= 0:
+        if i >= 0 and cols[base + i] > more_cols[j]:
+            cols[at], counts[at] = cols[base + i], counts[base + i]
+            i -= 1
+        elif i >= 0 and cols[base + i] == more_cols[j]:
+            cols[at], counts[at] = cols[base + i], counts[base + i] + more_counts[j]
+            i -= 1
+            j -= 1
+        else:
+            cols[at], counts[at] = more_cols[j], more_counts[j]
+            j -= 1
+        at -= 1
+    return filled + n - common
+
+
+@compiled
+def add_to_row(
+    row: int,
+    more_cols: np.ndarray,
+    more_counts: np.ndarray,
+    n: int,
+    place: np.ndarray,
+    dense: np.ndarray,
+    start: np.ndarray,
+    length: np.ndarray,
+    cols: np.ndarray,
+    counts: np.ndarray,
+    end: int,
+) -> bool:
+    """Add n cells, columns rising, to a row; False if a sparse row has no room up to `end`."""
+    if place[row] >= 0:
+        line = dense[place[row]]
+        for k in range(n):
+            line[more_cols[k]] += more_counts[k]
+        return True
+    filled = merge(cols, counts, start[row], length[row], more_cols, more_counts, n, end)
+    if filled >= 0:
+        length[row] = filled
+    return bool(filled >= 0)
+
+
+@compiled
 def add_pairs(
     bounds: np.ndarray,
     positions: np.ndarray,
     documents: np.ndarray,
     offsets: np.ndarray,
-    target: np.ndarray,
-    target_offsets: np.ndarray,
+    units: np.ndarray,
+    unit_offsets: np.ndarray,
     same: bool,
     before: int,
     after: int,
@@ -129,80 +266,98 @@ def add_pairs(
     cols: np.ndarray,
     counts: np.ndarray,
     columns: int,
+    room: np.ndarray,
+    packed: bool,
 ) -> int:
-    """Add the pairs of all own rows to the table; returns how many there were."""
-    where = np.zeros(columns, np.int32)  # 1 + place of each column in the row at hand
+    """Add the pairs of all own rows to the table; returns how many there were, or -1 if a row has
+    no room for them.
+
+    With `packed`, which takes an empty table, sparse rows are written one after the other and
+    `start` says where.
+
+    Row by row, into a line of 16-bit counts that stays in the processor's cache; what has been
+    counted goes to the row when the line could overflow, and at the row's end. A row with few
+    pairs is sorted instead, since a look at every column would cost more.
+    """
+    words = np.zeros(columns // 4 + 1, np.uint64)
+    line = words.view(np.uint16)
+    some_cols = np.empty(columns + 8, np.int32)
+    some_counts = np.empty(columns + 8, np.int64)
+    few = columns // 128
+    buffer = np.empty(few, units.dtype)
+    limit = 65535
     total = 0
     for row in range(len(bounds) - 1):
+        if packed:
+            start[row] = 0 if row == 0 else start[row - 1] + length[row - 1]
+        end = len(cols) if packed else room[row + 1]
         if bounds[row] == bounds[row + 1]:
             continue
-        whole = place[row] >= 0
-        line = dense[max(place[row], 0)]
-        base = start[row]
-        filled = length[row]
-        if not whole:
-            for k in range(filled):
-                where[cols[base + k]] = k + 1
+        pairs = 0
+        for k in range(bounds[row], min(bounds[row + 1], bounds[row] + few + 1)):
+            position = positions[k]
+            document = documents[position]
+            if same:
+                first, last = span(position, document, offsets, before, after)
+                pairs += last - first - 1
+            else:
+                pairs += unit_offsets[document + 1] - unit_offsets[document]
+        if pairs <= few and bounds[row + 1] - bounds[row] <= few:
+            n = 0
+            for k in range(bounds[row], bounds[row + 1]):
+                position = positions[k]
+                document = documents[position]
+                if same:
+                    first, last = span(position, document, offsets, before, after)
+                else:
+                    first, last = unit_offsets[document], unit_offsets[document + 1]
+                for j in range(first, last):
+                    if not same or j != position:
+                        buffer[n] = units[j]
+                        n += 1
+            n = take_sorted(buffer[:n], some_cols, some_counts)
+            if not add_to_row(
+                row, some_cols, some_counts, n, place, dense, start, length, cols, counts, end
+            ):
+                return -1
+            total += pairs
+            continue
+        own = int(units[positions[bounds[row]]]) if same else 0
+        selves = since = 0
         for k in range(bounds[row], bounds[row + 1]):
             position = positions[k]
             document = documents[position]
             if same:
                 first, last = span(position, document, offsets, before, after)
-                skip = position
+                total -= 1
             else:
-                first, last = target_offsets[document], target_offsets[document + 1]
-                skip = last
-            total += last - first - (1 if same else 0)
-            if whole:
-                for j in range(first, skip):
-                    line[target[j]] += 1
-                for j in range(skip + 1, last):
-                    line[target[j]] += 1
-                continue
-            for j in range(first, last):
-                if j == skip:
-                    continue
-                column = target[j]
-                known = where[column]
-                if known == 0:
-                    cols[base + filled] = column
-                    counts[base + filled] = 1
-                    filled += 1
-                    where[column] = filled
-                else:
-                    counts[base + known - 1] += 1
-        if not whole:
-            for k in range(filled):
-                where[cols[base + k]] = 0
-            length[row] = filled
+                first, last = unit_offsets[document], unit_offsets[document + 1]
+            total += last - first
+            while first < last:
+                stop = min(last, first + limit - since)
+                tally(line, units, first, stop)
+                since += stop - first
+                # A position is no unit of its own; taking it away later keeps the loop simple.
+                selves += int(same and first <= position < stop)
+                first = stop
+                if since == limit:
+                    line[own] -= np.uint16(selves)
+                    n = take(words, some_cols, some_counts)
+                    if not add_to_row(
+                        row, some_cols, some_counts, n, place, dense, start, length, cols, counts,
+                        end,
+                    ):  # fmt: skip
+                        return -1
+                    selves = since = 0
+        line[own] -= np.uint16(selves)
+        n = take(words, some_cols, some_counts)
+        if not add_to_row(
+            row, some_cols, some_counts, n, place, dense, start, length, cols, counts, end
+        ):
+            return -1
+    if packed and len(length) > 0:
+        start[len(length)] = start[len(length) - 1] + length[len(length) - 1]
     return total
-
-
-@compiled
-def sort_rows(
-    start: np.ndarray, length: np.ndarray, cols: np.ndarray, counts: np.ndarray, columns: int
-) -> None:
-    """Put the columns of every sparse row into rising order, in place."""
-    value = np.zeros(columns, np.int64)
-    for row in range(len(length)):
-        base, filled = start[row], length[row]
-        if filled > columns // 16:
-            # A look at every column is cheaper than a sort.
-            for k in range(filled):
-                value[cols[base + k]] = counts[base + k]
-            k = 0
-            for column in range(columns):
-                if value[column]:
-                    cols[base + k] = column
-                    counts[base + k] = value[column]
-                    value[column] = 0
-                    k += 1
-        elif filled > 1:
-            order = np.argsort(cols[base : base + filled])
-            some_cols = cols[base : base + filled][order]
-            some_counts = counts[base : base + filled][order]
-            cols[base : base + filled] = some_cols
-            counts[base : base + filled] = some_counts
 
 
 @compiled
@@ -224,6 +379,17 @@ def close_gaps(
 
 
 @compiled
+def spread(
+    start: np.ndarray, room: np.ndarray, length: np.ndarray, cols: np.ndarray, counts: np.ndarray
+) -> None:
+    """Move packed sparse rows apart, in place, to where each has its room."""
+    for row in range(len(length) - 1, -1, -1):
+        for k in range(length[row] - 1, -1, -1):
+            cols[room[row] + k] = cols[start[row] + k]
+            counts[room[row] + k] = counts[start[row] + k]
+
+
+@compiled
 def copy_cells(
     new_start: np.ndarray,
     new_cols: np.ndarray,
@@ -235,7 +401,7 @@ def copy_cells(
     cols: np.ndarray,
     counts: np.ndarray,
 ) -> None:
-    """Write every cell of a table with ordered rows into sparse rows without gaps."""
+    """Write every cell of a table into sparse rows without gaps."""
     for row in range(len(place)):
         n = new_start[row]
         if place[row] >= 0:
@@ -263,31 +429,18 @@ def add_cells(
     length: np.ndarray,
     cols: np.ndarray,
     counts: np.ndarray,
-    columns: int,
-) -> None:
-    """Add sparse rows without gaps to the rows of a table that has room for them."""
-    where = np.zeros(columns, np.int32)
+    room: np.ndarray,
+) -> bool:
+    """Add sparse rows without gaps, columns rising, to the rows of a table; False if a row has no
+    room for them."""
     for row in range(len(place)):
-        if place[row] >= 0:
-            line = dense[place[row]]
-            for k in range(more_start[row], more_start[row + 1]):
-                line[more_cols[k]] += more_counts[k]
-            continue
-        base, filled = start[row], length[row]
-        for k in range(filled):
-            where[cols[base + k]] = k + 1
-        for k in range(more_start[row], more_start[row + 1]):
-            known = where[more_cols[k]]
-            if known == 0:
-                cols[base + filled] = more_cols[k]
-                counts[base + filled] = more_counts[k]
-                filled += 1
-                where[more_cols[k]] = filled
-            else:
-                counts[base + known - 1] += more_counts[k]
-        for k in range(filled):
-            where[cols[base + k]] = 0
-        length[row] = filled
+        first, last = more_start[row], more_start[row + 1]
+        if not add_to_row(
+            row, more_cols[first:last], more_counts[first:last], last - first,
+            place, dense, start, length, cols, counts, room[row + 1],
+        ):  # fmt: skip
+            return False
+    return True
 
 
 @compiled
@@ -301,7 +454,7 @@ def find(
     cols: np.ndarray,
     counts: np.ndarray,
 ) -> int:
-    """The count of one cell; sparse rows must be in order."""
+    """The count of one cell."""
     if place[row] >= 0:
         return int(dense[place[row], column])
     low, high = start[row], start[row] + length[row]

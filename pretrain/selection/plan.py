@@ -1,10 +1,12 @@
 """Which rows a table has, how each is stored, and which rank holds it.
 
 A row of c columns whose feature is in n pairs has at most min(n, c) cells. Stored whole it takes
-8 c bytes; stored as the columns that occur, 12 min(n, c) bytes (a 4-byte column and an 8-byte
-count). Layouts, by what they promise:
+8 c bytes; stored as the columns that occur, at most 12 min(n, c) bytes (a 4-byte column and an
+8-byte count), and what is not needed is given back. In text, units follow Zipf's law, and most
+columns of a row occur once n is 8 c: from there on a row is stored whole, or, where memory is
+short, as soon as that bounds it better. Layouts, by what they promise:
 
-    dense    every row whole
+    dense    every row whole: for tables of up to 64 MiB
     sparse   each row in the way that takes less; the same counts
     top_k    sparse, and only the K features that are in the most pairs have rows
 
@@ -25,6 +27,10 @@ LayoutChoice = Literal["auto", "dense", "sparse", "top_k"]
 
 CELL = 8
 OCCURRING_CELL = 12
+WHOLE_AT = 8
+"""Pairs per column from which on a row is stored whole."""
+DENSE_LIMIT = 64 << 20
+"""Bytes up to which a table is dense unless asked otherwise."""
 SLACK = 1.1
 """Room of a rank above the even share of bytes."""
 
@@ -70,7 +76,7 @@ def plan_table(
     layout: LayoutChoice = "auto",
     top_k: int | None = None,
 ) -> Plan:
-    """Choose the layout: the first of dense, sparse and top_k that fits the budget.
+    """Choose the layout: dense for a small table, else the first of sparse and top_k that fits.
 
     Args:
         pairs: [rows] int64 pairs that each feature is in.
@@ -87,12 +93,14 @@ def plan_table(
     everything = np.ones(len(pairs), dtype=bool)
     cells = np.minimum(pairs, columns)
     dense = Plan("dense", everything, np.full(len(pairs), columns, dtype=np.int64), everything)
-    if layout == "dense" or (layout == "auto" and dense.bytes <= available):
+    if layout == "dense" or (layout == "auto" and dense.bytes <= min(available, DENSE_LIMIT)):
         return _fitting(dense, available, budget, ranks)
-    whole = cells * OCCURRING_CELL >= columns * CELL
-    capacity = np.where(whole, columns, cells)
-    sparse = Plan("sparse", whole, capacity, everything)
-    if layout == "sparse" or (layout == "auto" and sparse.bytes <= available):
+    # Likely to be small, or certain to be.
+    for whole in (pairs >= WHOLE_AT * columns, cells * OCCURRING_CELL >= columns * CELL):
+        sparse = Plan("sparse", whole, np.where(whole, columns, cells), everything)
+        if layout in ("auto", "sparse") and sparse.bytes <= available:
+            return sparse
+    if layout == "sparse":
         return _fitting(sparse, available, budget, ranks)
     order = np.argsort(-pairs, kind="stable")
     if top_k is None:
@@ -105,7 +113,10 @@ def plan_table(
     kept = np.zeros(len(pairs), dtype=bool)
     kept[order[:top_k]] = True
     return _fitting(
-        Plan("top_k", whole & kept, np.where(kept, capacity, 0), kept), available, budget, ranks
+        Plan("top_k", sparse.whole & kept, np.where(kept, sparse.capacity, 0), kept),
+        available,
+        budget,
+        ranks,
     )
 
 

@@ -76,7 +76,6 @@ class Scorer:
         marginals = counts.marginals
         if marginals.total == 0:
             raise ValueError("scores need at least one pair; the table is empty")
-        counts.table.settle()
         presence = counts.pairs.presence
         self.counts = counts
         self.settings = settings

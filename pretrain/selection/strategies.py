@@ -70,3 +70,31 @@ def choose_order(
     raise ValueError(
         f"unknown strategy {strategy!r}; use ntp, reverse, random, max_mi, min_mi or fixed"
     )
+
+
+def choose_candidates(
+    scores: np.ndarray,
+    offsets: np.ndarray,
+    tie_bits: float = 0.005,
+    largest_first: bool = True,
+) -> np.ndarray:
+    """The best candidate of each example: of those within `tie_bits` of the best, the last.
+
+    Args:
+        scores: [candidates] bits, example after example in natural order.
+        offsets: [examples + 1] where each example's candidates begin.
+        largest_first: whether the best is the largest.
+
+    Returns:
+        [examples] int64 positions in `scores`; -1 for an example without candidates.
+    """
+    chosen = np.full(len(offsets) - 1, -1, dtype=np.int64)
+    some = np.flatnonzero(np.diff(offsets))
+    if len(some) == 0:
+        return chosen
+    signed = scores if largest_first else -scores
+    starts = offsets[:-1][some]
+    best = np.repeat(np.maximum.reduceat(signed, starts), np.diff(offsets)[some])
+    positions = np.where(signed >= best - tie_bits, np.arange(len(scores)), -1)
+    chosen[some] = np.maximum.reduceat(positions, starts)
+    return chosen

@@ -9,6 +9,10 @@ import numpy as np
 from pretrain.selection import kernels
 from pretrain.selection.documents import Examples
 
+NO_ROOM = (
+    "a row of the table has no room for its pairs: these are not the examples that it was made "
+    "for; a stream must yield the same examples each time"
+)
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -20,35 +24,37 @@ class Table:
         columns: width.
         place: [rows] int64 line of `dense` that holds the row; -1 for a sparse row.
         dense: [whole rows (at least 1), columns] int64.
-        start: [rows + 1] int64 where a sparse row begins in `cols` and `counts`, and its room ends.
+        room: [rows + 1] int64 where the room of each sparse row begins in `cols` and `counts`.
+        start: [rows + 1] int64 where each sparse row begins: at its room, or packed, one row after
+            the other.
         length: [rows] int64 columns that occur in a sparse row.
-        cols: int32, counts: int64.
-        ordered: whether the columns of every sparse row stand in rising order.
+        cols: int32, counts: int64; a row's columns rise.
     """
 
     columns: int
     place: np.ndarray
     dense: np.ndarray
+    room: np.ndarray
     start: np.ndarray
     length: np.ndarray
     cols: np.ndarray
     counts: np.ndarray
-    ordered: bool = True
 
     @classmethod
     def empty(cls, whole: np.ndarray, capacity: np.ndarray, columns: int) -> Table:
         """A table with room for [rows] `capacity` columns; `whole` rows are stored whole."""
         place = np.where(whole, np.cumsum(whole) - 1, -1).astype(np.int64)
         room = np.where(whole, 0, capacity)
-        start = np.concatenate([[0], np.cumsum(room)]).astype(np.int64)
+        begins = np.concatenate([[0], np.cumsum(room)]).astype(np.int64)
         return cls(
             columns,
             place,
             np.zeros((max(1, int(whole.sum())), columns), dtype=np.int64),
-            start,
+            begins,
+            begins.copy(),
             np.zeros(len(whole), dtype=np.int64),
-            np.empty(start[-1], dtype=np.int32),
-            np.empty(start[-1], dtype=np.int64),
+            np.empty(begins[-1], dtype=np.int32),
+            np.empty(begins[-1], dtype=np.int64),
         )
 
     @property
@@ -74,26 +80,39 @@ class Table:
             examples: what is counted.
             local: [features] int32 row of each feature; `rows` where it has none here.
             before, after: see :class:`pretrain.selection.counts.Pairs`.
+
+        Raises:
+            ValueError: a row has no room for its pairs.
         """
         source = examples.source
+        packed = not self.length.any()
+        if not packed:
+            self._spread()
         bounds, positions = kernels.group_positions(source.tokens, local, self.rows)
         target = source if examples.target is None else examples.target
-        self.ordered = False
-        return int(
-            kernels.add_pairs(
-                bounds,
-                positions,
-                kernels.document_numbers(source.offsets),
-                source.offsets,
-                target.tokens,
-                target.offsets,
-                examples.target is None,
-                before,
-                after,
-                *self.arrays,
-                self.columns,
-            )
+        added = kernels.add_pairs(
+            bounds,
+            positions,
+            kernels.document_numbers(source.offsets),
+            source.offsets,
+            target.tokens.astype(np.uint16 if self.columns <= 1 << 16 else np.uint32),
+            target.offsets,
+            examples.target is None,
+            before,
+            after,
+            *self.arrays,
+            self.columns,
+            self.room,
+            packed,
         )
+        if added < 0:
+            raise ValueError(NO_ROOM)
+        return int(added)
+
+    def _spread(self) -> None:
+        if not np.array_equal(self.start, self.room):
+            kernels.spread(self.start, self.room, self.length, self.cols, self.counts)
+            self.start = self.room.copy()
 
     def add_cells(self, start: np.ndarray, cols: np.ndarray, counts: np.ndarray) -> None:
         """Add the cells of another table of the same rows, given as sparse rows without gaps.
@@ -101,25 +120,22 @@ class Table:
         Raises:
             ValueError: a row has no room for them.
         """
-        needed = np.minimum(self.length + np.diff(start), self.columns)
-        if np.any((needed > np.diff(self.start)) & (self.place < 0)):
-            raise ValueError("the table has no room for the cells that are to be added")
-        kernels.add_cells(start, cols, counts, *self.arrays, self.columns)
-        self.ordered = False
+        self._spread()
+        if not kernels.add_cells(start, cols, counts, *self.arrays, self.room):
+            raise ValueError(NO_ROOM)
 
     def settle(self) -> None:
-        """Put the sparse rows in order and give back the room that they do not need."""
-        if self.ordered:
-            return
-        kernels.sort_rows(self.start, self.length, self.cols, self.counts, self.columns)
-        self.start = kernels.close_gaps(self.start, self.length, self.cols, self.counts)
-        for array in (self.cols, self.counts):
-            array.resize(int(self.start[-1]), refcheck=False)
-        self.ordered = True
+        """Pack the sparse rows, and give back the room that they do not need."""
+        used = int(self.length.sum())
+        if self.start[-1] != used:
+            self.start = kernels.close_gaps(self.start, self.length, self.cols, self.counts)
+        if len(self.cols) != used:
+            for array in (self.cols, self.counts):
+                array.resize(used, refcheck=False)
+        self.room = self.start.copy()
 
     def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All cells as sparse rows without gaps, columns rising: start [rows + 1], cols, counts."""
-        self.settle()
         lines = np.flatnonzero(self.place >= 0)
         lengths = self.length.copy()
         lengths[lines] = np.count_nonzero(self.dense[self.place[lines]], axis=1)

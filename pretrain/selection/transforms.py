@@ -1,4 +1,4 @@
-"""Applying an order to targets, and taking it back."""
+"""Applying a selection to targets, and taking it back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretrain.selection.documents import Documents
 from pretrain.selection.strategies import Order
 
 
@@ -34,3 +35,47 @@ class Reorder:
     def _check(self, values: np.ndarray) -> None:
         if values.shape[-1] != len(self.order):
             raise ValueError(f"expected {len(self.order)} units, found {values.shape[-1]}")
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Puts one token of each sentence in front of it, between two marks; `restore` takes all
+    three away.
+
+    Attributes:
+        opening, closing: token ids of the marks, which no text contains.
+    """
+
+    opening: int
+    closing: int
+
+    def lengths(self, sentences: Documents) -> np.ndarray:
+        """[sentences] tokens of each once its token is inserted; an empty one stays empty."""
+        return sentences.lengths + 3 * (sentences.lengths > 0)
+
+    def apply(self, sentences: Documents, chosen: np.ndarray) -> Documents:
+        """Sentences with their tokens at positions `chosen` in front of them.
+
+        Args:
+            sentences: natural text.
+            chosen: [sentences] positions in `sentences.tokens`; not used for empty sentences.
+        """
+        offsets = np.concatenate([[0], np.cumsum(self.lengths(sentences))])
+        some = np.flatnonzero(sentences.lengths)
+        tokens = np.empty(offsets[-1], dtype=np.int32)
+        text = np.ones(len(tokens), dtype=bool)
+        for place, value in enumerate((self.opening, sentences.tokens[chosen[some]], self.closing)):
+            tokens[offsets[some] + place] = value
+            text[offsets[some] + place] = False
+        tokens[text] = sentences.tokens
+        return Documents(tokens, offsets)
+
+    def restore(self, tokens: np.ndarray) -> np.ndarray:
+        """[n] tokens -> [m] without what was inserted.
+
+        A mark that stands alone, as a model may write it, is taken away alone.
+        """
+        opens, closes = tokens == self.opening, tokens == self.closing
+        kept = ~(opens | closes)
+        kept[np.flatnonzero(opens[:-2] & closes[2:]) + 1] = False
+        return np.asarray(tokens[kept])

@@ -10,7 +10,7 @@ from pretrain.config import Config, load_config
 from pretrain.data.arithmetic import Arithmetic
 from pretrain.data.batches import Sampler
 from pretrain.selection import traffic
-from pretrain.selection.counts import Pairs, count_pairs, window
+from pretrain.selection.counts import Pairs, count_pairs, empty_counts, window
 from pretrain.selection.documents import Documents, Examples, stream_of
 from pretrain.selection.estimators import ESTIMATORS, mutual_information, presence_information
 from pretrain.selection.pointwise import Pointwise, Scorer
@@ -185,8 +185,9 @@ def measured_traffic(tokens: int, documents: int, vocabulary: int):
         before = traffic.sent_bytes()
         scorer(mine)
         query = traffic.sent_bytes() - before
+        again = empty_counts(counts.marginals, counts.pairs, readers.group)
         before = traffic.sent_bytes()
-        counts.count(stream_of(Examples(mine), tokens))
+        again.count(stream_of(Examples(mine), tokens))
         count = traffic.sent_bytes() - before
     work = traffic.Work(tokens, documents, vocabulary, readers.size)
     return query, traffic.query_bytes(work), count, traffic.count_bytes(work)

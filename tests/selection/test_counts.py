@@ -77,6 +77,34 @@ def test_adding_examples_equals_counting_all_at_once(first, second, pairs, layou
     assert counts.marginals.documents == len(first[2]) + len(second[2])
 
 
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+@pytest.mark.parametrize("vocabulary", [5000, 70_000])
+def test_rare_features_among_many_units(vocabulary, layout):
+    # Most rows have too few pairs for a look at every column, some have many.
+    rng = np.random.default_rng(0)
+    words = np.minimum(rng.zipf(1.3, 3000) - 1, vocabulary - 1)
+    examples = Examples(Documents.of(np.array_split(words, 7)))
+    for pairs in (window(5), Pairs(presence=True)):
+        if layout == "dense" and vocabulary > 5000:
+            return
+        counts = count_pairs(stream_of(examples, 700), vocabulary, vocabulary, pairs, layout=layout)
+        assert cells_of(counts) == brute_force(examples, pairs)
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_counts_beyond_sixteen_bits(layout):
+    # 0 and 1 in turns: every window of 3 has the same pairs, 100,000 times.
+    n = 100_000
+    examples = Examples(Documents.of([np.arange(n) % 2]))
+    counts = count_pairs(stream_of(examples, n), 2, 2, window(3), layout=layout)
+    cells = cells_of(counts)
+    assert cells[0, 1] == cells[1, 0] == 2 * (n - 1 + n - 3) // 2
+    assert cells[0, 0] + cells[1, 1] == 2 * (n - 2)
+    # One feature with one long target: more units than a line of 16 bits can count at once.
+    long = Examples(Documents.of([[0]]), Documents.of([np.zeros(n, np.int32)]))
+    assert cells_of(count_pairs(stream_of(long, n), 1, 1, Pairs(), layout=layout)) == {(0, 0): n}
+
+
 def test_a_window_has_a_side():
     # 0 1 2 3: the features of unit 2 are 0 and 1 on its left, 3 on its right.
     stream = stream_of(Examples(Documents.of([[0, 1, 2, 3]])), 100)
@@ -140,3 +168,16 @@ def test_outgrowing_the_budget_is_refused_and_changes_nothing():
         counts.add(stream_of(more, 100), budget=1000)
     assert cells_of(counts) == before
     assert counts.marginals.documents == 1
+
+
+def test_a_stream_that_changes_its_mind_is_refused():
+    passes = iter([[[0, 1]], [[0, 1, 2, 3, 4, 5, 6, 7] * 3]])
+
+    def stream():
+        return [Examples(Documents.of(next(passes)))]
+
+    with pytest.raises(ValueError, match="the same examples each time"):
+        count_pairs(stream, 8, 8, window(4), layout="sparse")
+    passes = iter([[[0, 1]], [[0, 9]]])
+    with pytest.raises(ValueError, match="source holds values from 0 to 9"):
+        count_pairs(stream, 8, 8, window(4), layout="sparse")

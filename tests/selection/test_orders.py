@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,9 +7,10 @@ from hypothesis import strategies as st
 
 from pretrain.config import SelectionConfig
 from pretrain.selection import selector
+from pretrain.selection.documents import Documents
 from pretrain.selection.selector import from_json
-from pretrain.selection.strategies import choose_order, order_by_bits
-from pretrain.selection.transforms import Reorder
+from pretrain.selection.strategies import choose_candidates, choose_order, order_by_bits
+from pretrain.selection.transforms import Insert, Reorder
 
 STRATEGIES = ("ntp", "reverse", "random", "max_mi", "min_mi", "fixed")
 
@@ -99,3 +102,46 @@ def test_the_table_shows_scores_and_order():
     assert "units" in text
     assert "bits" in text
     assert "order of max_mi: units, tens" in text
+
+
+def test_the_last_candidate_within_the_tie_is_chosen():
+    scores = np.array([1.0, 3.0, 2.999, 0.0, 5.0, 5.0])
+    offsets = np.array([0, 3, 3, 4, 6])
+    assert choose_candidates(scores, offsets, 0.005).tolist() == [2, -1, 3, 5]
+    assert choose_candidates(scores, offsets, 0.0).tolist() == [1, -1, 3, 5]
+    assert choose_candidates(scores, offsets, 0.0, largest_first=False).tolist() == [0, -1, 3, 5]
+    assert choose_candidates(scores[:0], np.array([0, 0])).tolist() == [-1]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=6), st.data())
+def test_inserted_tokens_are_taken_away_again(sentences, data):
+    insert = Insert(10, 11)
+    documents = Documents.of(sentences)
+    chosen = [
+        data.draw(st.integers(start, stop - 1)) if stop > start else -1
+        for start, stop in pairwise(documents.offsets.tolist())
+    ]
+    planned = insert.apply(documents, np.array(chosen, dtype=np.int64))
+    assert planned.lengths.tolist() == insert.lengths(documents).tolist()
+    for d, sentence in enumerate(sentences):
+        own = planned.between(d, d + 1).tokens.tolist()
+        if sentence:
+            assert own == [10, documents.tokens[chosen[d]], 11, *sentence]
+        else:
+            assert own == []
+        assert insert.restore(np.array(own, dtype=np.int32)).tolist() == sentence
+    assert insert.restore(planned.tokens).tolist() == documents.tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    "written,restored",
+    [
+        ([10], []),
+        ([10, 1], [1]),
+        ([11, 1, 10], [1]),
+        ([10, 10, 5, 11, 2], [2]),
+        ([10, 1, 2, 11], [1, 2]),
+    ],
+)
+def test_marks_that_stand_alone_are_taken_away_alone(written, restored):
+    assert Insert(10, 11).restore(np.array(written)).tolist() == restored

@@ -41,23 +41,29 @@ def test_work_and_bytes_are_balanced_on_a_zipf_distribution(ranks):
 
 
 def test_the_first_layout_that_fits_is_taken():
-    dense = 8192 * 8192 * 8
-    assert plan_table(ZIPF, 8192, dense).layout == "dense"
-    sparse = plan_table(ZIPF, 8192, dense - 1)
-    assert sparse.layout == "sparse"
-    assert sparse.bytes < dense
+    small = np.full(2896, 10**6)
+    assert plan_table(small, 2896, 1 << 30).layout == "dense"
+    assert plan_table(ZIPF, 8192, 1 << 30).layout == "sparse"
+    sparse = plan_table(ZIPF, 8192, 1 << 30)
+    assert sparse.bytes < 8192 * 8192 * 8
+    assert plan_table(ZIPF, 8192, sparse.bytes).layout == "sparse"
     top = plan_table(ZIPF, 8192, sparse.bytes // 2)
     assert top.layout == "top_k"
     assert top.bytes <= sparse.bytes // 2
-    assert 0 < top.kept.sum() < 8192
-    assert top.kept[: top.kept.sum()].all()
+    kept = int(top.kept.sum())
+    assert 0 < kept < 8192
+    assert top.kept[:kept].all()
     # One more row would not have fitted.
-    assert top.bytes + sparse.sizes[top.kept.sum()] > sparse.bytes // 2
+    assert top.bytes + sparse.sizes[kept] > sparse.bytes // 2
 
 
 def test_bytes_are_those_of_the_cells():
-    plan = plan_table(np.array([0, 1, 5, 66, 67, 1000]), 100, 1 << 20, layout="sparse")
-    assert plan.sizes.tolist() == [0, 12, 60, 66 * 12, 800, 800]
+    pairs = np.array([0, 1, 5, 66, 67, 799, 800])
+    plan = plan_table(pairs, 100, 1 << 20, layout="sparse")
+    assert plan.sizes.tolist() == [0, 12, 60, 66 * 12, 67 * 12, 1200, 800]
+    # Where memory is short, what bounds a row best.
+    tight = plan_table(pairs, 100, plan.bytes - 1, layout="sparse")
+    assert tight.sizes.tolist() == [0, 12, 60, 66 * 12, 800, 800, 800]
 
 
 def test_ranks_add_to_the_budget_but_for_the_slack():

@@ -201,6 +201,8 @@ class SelectionConfig(Section):
     """Tokens that each rank contributes to one exchange while counting."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 4.0
     """GiB that each rank that reads data has for its rows of the table."""
+    count_on: Literal["cpu", "gpu"] = "cpu"
+    """Where pairs are counted: compiled loops on the CPU, or torch on this rank's GPU."""
     table: Path | None = None
     """Folder of a fitted table: loaded if it is there and belongs to this run (refused if it does
     not), else written after the fit. All ranks must see it."""

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
 from pretrain.selection import kernels
+from pretrain.selection.device_counts import DeviceBlock
 from pretrain.selection.documents import Documents, Examples, Stream
 from pretrain.selection.exchange import add_up, gathered_chunks, together, world
 from pretrain.selection.plan import LayoutChoice, Plan, assign_rows, plan_table
@@ -233,21 +235,39 @@ class ShardedCounts:
         np.add.at(work, self.owners[held], self.marginals.pairs[held])
         return work
 
-    def count(self, stream: Stream, progress: Progress | None = None) -> None:
+    def count(
+        self,
+        stream: Stream,
+        progress: Progress | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         """Add the pairs of every rank's examples to the rows, without making room for them: for
         the examples that the marginals announce.
 
+        Args:
+            stream: this rank's examples.
+            progress: called with the tokens just done.
+            device: count there, in torch, instead of in compiled loops on the CPU.
+
         Raises:
-            ValueError: these are other examples.
+            ValueError: these are other examples, or the device has too little memory.
             UserError: another rank gave up or died.
         """
         local, reach = self.local, self.pairs.reach
+        block = None
+        if device is not None:
+            block = DeviceBlock(local, self.table.rows, self.columns, device)
         for own, examples in gathered_chunks(
             self._prepared(stream), self.rows, self.columns, self.group
         ):
-            self.table.add(examples, local, *reach)
+            if block is None:
+                self.table.add(examples, local, *reach)
+            else:
+                block.add(examples, *reach)
             if progress:
                 progress(own)
+        if block is not None:
+            block.move_to(self.table)
         self.table.settle()
 
     def _prepared(self, stream: Stream) -> Iterator[Examples]:
@@ -328,6 +348,7 @@ def count_pairs(
     row_groups: np.ndarray | None = None,
     unit_width: int | None = None,
     progress: Progress | None = None,
+    device: torch.device | None = None,
 ) -> ShardedCounts:
     """Count this rank's examples together with those of the other ranks of `group`.
 
@@ -345,6 +366,7 @@ def count_pairs(
         layout, top_k: see :func:`pretrain.selection.plan.plan_table`.
         row_groups, unit_width: see :class:`ShardedCounts`.
         progress: called with tokens done, each of this rank's tokens twice.
+        device: count there, in torch, instead of in compiled loops on the CPU.
 
     Raises:
         ValueError: a feature or unit is out of range, or the layout does not fit the budget.
@@ -352,5 +374,5 @@ def count_pairs(
     """
     marginals = measure(stream, rows, columns, pairs, group, progress)
     counts = empty_counts(marginals, pairs, group, budget, layout, top_k, row_groups, unit_width)
-    counts.count(stream, progress)
+    counts.count(stream, progress, device)
     return counts

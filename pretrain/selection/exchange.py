@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,9 +19,10 @@ from pretrain.errors import UserError
 from pretrain.selection.documents import Documents, Examples, concatenate
 
 HEADER = 5
-"""Whole numbers that go ahead of a chunk: its state, source tokens, source documents, target
+"""Whole numbers that go ahead of a chunk: the rank's state, source tokens, source documents, target
 tokens, and whether there are targets."""
-CHUNK, DONE, FAILED = range(3)
+MORE, LAST, FAILED = range(3)
+"""States: more chunks follow, this is the last one (or none is left), the rank gives up."""
 
 
 def world(group: dist.ProcessGroup | None) -> tuple[int, int]:
@@ -81,7 +83,7 @@ def together(group: dist.ProcessGroup | None, doing: str) -> Iterator[None]:
         raise
     if alone:
         return
-    _nobody_failed(_gather(np.array([DONE]), group)[:, 0].tolist(), doing)
+    _nobody_failed(_gather(np.array([LAST]), group)[:, 0].tolist(), doing)
 
 
 def _nobody_failed(states: Sequence[int], doing: str) -> None:
@@ -140,14 +142,27 @@ def _unpack(payload: np.ndarray, tokens: int, documents: int, vocabulary: int) -
     )
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """A chunk of every rank.
+
+    Attributes:
+        parts: in the order of ranks; empty for a rank that has none left.
+        more: whether any rank has more.
+    """
+
+    parts: list[Examples]
+    more: bool
+
+
 def gather_examples(
     examples: Examples | None,
     rows: int,
     columns: int,
     group: dist.ProcessGroup | None,
-    state: int = CHUNK,
-) -> list[Examples] | None:
-    """Examples of every rank, in the order of ranks; None once no rank has any left.
+    state: int = LAST,
+) -> Gathered:
+    """Examples of every rank.
 
     Args:
         examples: this rank's; None where it has none left.
@@ -160,8 +175,6 @@ def gather_examples(
     empty = Documents(np.zeros(0, np.int32), np.zeros(1, np.int64))
     mine = Examples(empty) if examples is None else examples
     source, target = mine.source, mine.target
-    if state == CHUNK and examples is None:
-        state = DONE
     header = np.array(
         [
             state,
@@ -174,8 +187,6 @@ def gather_examples(
     )
     headers = _gather(header, group).tolist()
     _nobody_failed([other[0] for other in headers], "reading its examples")
-    if all(other[0] == DONE for other in headers):
-        return None
     payload = [_pack(source, rows)] + ([] if target is None else [_pack(target, columns)])
     cuts = [packed_size(tokens, documents, rows) for _, tokens, documents, _, _ in headers]
     sizes = [
@@ -192,7 +203,7 @@ def gather_examples(
             result.append(Examples(found, _unpack(part[cut:], units, documents, columns)))
         else:
             result.append(Examples(found))
-    return result
+    return Gathered(result, any(other[0] == MORE for other in headers))
 
 
 def join(parts: Sequence[Examples]) -> Examples:
@@ -217,18 +228,20 @@ def gathered_chunks(
         yield from ((chunk.tokens, chunk) for chunk in chunks)
         return
     remaining = iter(chunks)
-    while True:
-        chunk: Examples | None
+    chunk, following = None, None
+    more = True
+    while more:
         try:
-            chunk = next(remaining, None)
+            chunk = next(remaining, None) if following is None else following
+            following = next(remaining, None)
         except Exception:
             with suppress(UserError):  # which says what this rank knows already
                 gather_examples(None, rows, columns, group, FAILED)
             raise
-        parts = gather_examples(chunk, rows, columns, group)
-        if parts is None:
-            return
-        yield 0 if chunk is None else chunk.tokens, join(parts)
+        state = LAST if following is None else MORE
+        gathered = gather_examples(chunk, rows, columns, group, state)
+        more = gathered.more
+        yield 0 if chunk is None else chunk.tokens, join(gathered.parts)
 
 
 def add_up(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:

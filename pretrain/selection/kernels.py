@@ -80,35 +80,50 @@ def distinct(tokens: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 @compiled
-def group_positions(
-    source: np.ndarray, local: np.ndarray, rows: int
+def group_by_row(
+    source: np.ndarray,
+    offsets: np.ndarray,
+    unit_offsets: np.ndarray,
+    same: bool,
+    before: int,
+    after: int,
+    local: np.ndarray,
+    rows: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of each own row, by counting sort: row r has positions[bounds[r]:bounds[r + 1]].
+    """Where each own row's features stand and where their units are, by counting sort.
 
-    `local` numbers the own row of each feature; `rows` stands for a feature of another rank.
+    `local` numbers the own row of each feature; `rows` stands for a feature of another rank. Row r
+    has places bounds[r] to bounds[r + 1] - 1, each (position, first, last): the feature's, and that
+    of its first unit and one past its last.
     """
-    fill = np.zeros(rows + 2, np.int64)
+    own = np.empty(len(source) + 1, np.int32)
+    n = 0
     for position in range(len(source)):
-        fill[local[source[position]] + 1] += 1
-    for row in range(rows + 1):
+        own[n] = position
+        n += int(local[source[position]] < rows)
+    fill = np.zeros(rows + 1, np.int64)
+    for k in range(n):
+        fill[local[source[own[k]]] + 1] += 1
+    for row in range(rows):
         fill[row + 1] += fill[row]
-    bounds = fill[: rows + 1].copy()
-    positions = np.empty(len(source), np.int32)
-    for position in range(len(source)):
+    bounds = fill.copy()
+    places = np.empty((n, 3), np.int32)
+    document = 0
+    for k in range(n):
+        position = own[k]
+        while position >= offsets[document + 1]:
+            document += 1
         row = local[source[position]]
-        positions[fill[row]] = position
+        at = fill[row]
         fill[row] += 1
-    return bounds, positions
-
-
-@compiled
-def document_numbers(offsets: np.ndarray) -> np.ndarray:
-    """[tokens] int32 document of each position."""
-    numbers = np.empty(offsets[-1], np.int32)
-    for document in range(len(offsets) - 1):
-        for position in range(offsets[document], offsets[document + 1]):
-            numbers[position] = document
-    return numbers
+        if same:
+            first, last = span(position, document, offsets, before, after)
+        else:
+            first, last = unit_offsets[document], unit_offsets[document + 1]
+        places[at, 0] = position
+        places[at, 1] = first
+        places[at, 2] = last
+    return bounds, places
 
 
 @compiled
@@ -136,18 +151,18 @@ def take(words: np.ndarray, cols: np.ndarray, counts: np.ndarray) -> int:
     """Move the counts of a line, seen as four to a 64-bit word, to `cols` and `counts` in rising
     order, and leave the line empty. Returns how many there were; writes up to 4 places more."""
     n = 0
-    mask = np.uint64(0xFFFF)
+    none, mask, bits = np.uint64(0), np.uint64(0xFFFF), np.uint64(16)
     for index in range(len(words)):
         word = words[index]
-        if word == 0:
+        if word == none:
             continue
-        words[index] = 0
-        column = 4 * index
-        for part in range(4):
-            count = int((word >> np.uint64(16 * part)) & mask)
-            cols[n] = column + part
+        words[index] = none
+        for column in range(4 * index, 4 * index + 4):
+            count = int(word & mask)
+            cols[n] = column
             counts[n] = count
             n += int(count != 0)
+            word >>= bits
     return n
 
 
@@ -251,14 +266,9 @@ def add_to_row(
 @compiled
 def add_pairs(
     bounds: np.ndarray,
-    positions: np.ndarray,
-    documents: np.ndarray,
-    offsets: np.ndarray,
+    places: np.ndarray,
     units: np.ndarray,
-    unit_offsets: np.ndarray,
     same: bool,
-    before: int,
-    after: int,
     place: np.ndarray,
     dense: np.ndarray,
     start: np.ndarray,
@@ -272,8 +282,8 @@ def add_pairs(
     """Add the pairs of all own rows to the table; returns how many there were, or -1 if a row has
     no room for them.
 
-    With `packed`, which takes an empty table, sparse rows are written one after the other and
-    `start` says where.
+    With `same`, a feature is no unit of its own position. With `packed`, which takes an empty
+    table, sparse rows are written one after the other and `start` says where.
 
     Row by row, into a line of 16-bit counts that stays in the processor's cache; what has been
     counted goes to the row when the line could overflow, and at the row's end. A row with few
@@ -290,29 +300,18 @@ def add_pairs(
     for row in range(len(bounds) - 1):
         if packed:
             start[row] = 0 if row == 0 else start[row - 1] + length[row - 1]
-        end = len(cols) if packed else room[row + 1]
-        if bounds[row] == bounds[row + 1]:
+        begin, stop = bounds[row], bounds[row + 1]
+        if begin == stop:
             continue
+        end = len(cols) if packed else room[row + 1]
         pairs = 0
-        for k in range(bounds[row], min(bounds[row + 1], bounds[row] + few + 1)):
-            position = positions[k]
-            document = documents[position]
-            if same:
-                first, last = span(position, document, offsets, before, after)
-                pairs += last - first - 1
-            else:
-                pairs += unit_offsets[document + 1] - unit_offsets[document]
-        if pairs <= few and bounds[row + 1] - bounds[row] <= few:
+        for k in range(begin, min(stop, begin + few + 1)):
+            pairs += places[k, 2] - places[k, 1] - int(same)
+        if pairs <= few and stop - begin <= few:
             n = 0
-            for k in range(bounds[row], bounds[row + 1]):
-                position = positions[k]
-                document = documents[position]
-                if same:
-                    first, last = span(position, document, offsets, before, after)
-                else:
-                    first, last = unit_offsets[document], unit_offsets[document + 1]
-                for j in range(first, last):
-                    if not same or j != position:
+            for k in range(begin, stop):
+                for j in range(places[k, 1], places[k, 2]):
+                    if not same or j != places[k, 0]:
                         buffer[n] = units[j]
                         n += 1
             n = take_sorted(buffer[:n], some_cols, some_counts)
@@ -322,26 +321,26 @@ def add_pairs(
                 return -1
             total += pairs
             continue
-        own = int(units[positions[bounds[row]]]) if same else 0
+        own = int(units[places[begin, 0]]) if same else 0
         selves = since = 0
-        for k in range(bounds[row], bounds[row + 1]):
-            position = positions[k]
-            document = documents[position]
-            if same:
-                first, last = span(position, document, offsets, before, after)
-                total -= 1
-            else:
-                first, last = unit_offsets[document], unit_offsets[document + 1]
-            total += last - first
+        for k in range(begin, stop):
+            position, first, last = places[k, 0], places[k, 1], places[k, 2]
+            total += last - first - int(same)
+            # A position is no unit of its own; taking it away later keeps the loop simple.
+            if since + last - first < limit:
+                tally(line, units, first, last)
+                since += last - first
+                selves += 1
+                continue
             while first < last:
-                stop = min(last, first + limit - since)
-                tally(line, units, first, stop)
-                since += stop - first
-                # A position is no unit of its own; taking it away later keeps the loop simple.
-                selves += int(same and first <= position < stop)
-                first = stop
+                until = min(last, first + limit - since)
+                tally(line, units, first, until)
+                since += until - first
+                selves += int(first <= position < until)
+                first = until
                 if since == limit:
-                    line[own] -= np.uint16(selves)
+                    if same:
+                        line[own] -= np.uint16(selves)
                     n = take(words, some_cols, some_counts)
                     if not add_to_row(
                         row, some_cols, some_counts, n, place, dense, start, length, cols, counts,
@@ -349,7 +348,13 @@ def add_pairs(
                     ):  # fmt: skip
                         return -1
                     selves = since = 0
-        line[own] -= np.uint16(selves)
+        if same:
+            line[own] -= np.uint16(selves)
+        base = start[row]
+        if packed and place[row] < 0 and length[row] == 0 and base + columns + 8 <= len(cols):
+            # What is written too much is written over by the next row.
+            length[row] = take(words, cols[base:], counts[base:])
+            continue
         n = take(words, some_cols, some_counts)
         if not add_to_row(
             row, some_cols, some_counts, n, place, dense, start, length, cols, counts, end

@@ -100,9 +100,7 @@ class Scorer:
         mine = Examples(features, candidates)
         parts = [mine]
         if world(counts.group)[1] > 1:
-            found = gather_examples(mine, counts.rows, counts.columns, counts.group)
-            assert found is not None
-            parts = found
+            parts = gather_examples(mine, counts.rows, counts.columns, counts.group).parts
         everyone = join(parts)
         target = everyone.source if everyone.target is None else everyone.target
         settings = self.settings

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
 from pretrain.selection.counts import DEFAULT_BUDGET, Pairs, Progress, ShardedCounts, count_pairs
@@ -110,6 +111,7 @@ def count_positions(
     budget: int = DEFAULT_BUDGET,
     layout: LayoutChoice = "auto",
     progress: Progress | None = None,
+    device: torch.device | None = None,
 ) -> PositionCounts:
     """Count this rank's examples together with those of the other ranks of `group`.
 
@@ -119,7 +121,7 @@ def count_positions(
         slots: source columns that are looked at together, one tuple per slot.
         vocabulary: number of values.
         chunk_tokens: features and units that each rank contributes to one exchange.
-        group, budget, layout, progress: see :func:`pretrain.selection.counts.count_pairs`.
+        group, budget, layout, progress, device: see :func:`pretrain.selection.counts.count_pairs`.
 
     Raises:
         ValueError: a value is out of range, keys do not fit 64 bits, or the table does not fit.
@@ -140,5 +142,6 @@ def count_positions(
         row_groups=keys // _slot_size(slots, vocabulary),
         unit_width=vocabulary,
         progress=progress,
+        device=device,
     )
     return PositionCounts(counts, keys, tuple(tuple(slot) for slot in slots), vocabulary)

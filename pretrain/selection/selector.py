@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
+from pretrain.errors import UserError
 from pretrain.selection.counts import Progress
 from pretrain.selection.estimators import ESTIMATORS, mutual_information
 from pretrain.selection.exchange import add_up, world
@@ -103,7 +104,15 @@ def fit_table(
     """Count what the estimator of `config` looks at, over the examples of all readers.
 
     Args and errors: see :func:`pretrain.selection.positions.count_positions`.
+
+    Raises:
+        UserError: `selection.count_on` is gpu and there is none.
     """
+    device = None
+    if config.count_on == "gpu":
+        if not torch.cuda.is_available():
+            raise UserError("selection.count_on gpu: no CUDA device is visible; set it to cpu")
+        device = torch.device("cuda", torch.cuda.current_device())
     return count_positions(
         source,
         target,
@@ -113,6 +122,7 @@ def fit_table(
         config.chunk_tokens,
         config.memory_bytes,
         progress=progress,
+        device=device,
     )
 
 

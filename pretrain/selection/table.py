@@ -88,22 +88,14 @@ class Table:
         packed = not self.length.any()
         if not packed:
             self._spread()
-        bounds, positions = kernels.group_positions(source.tokens, local, self.rows)
         target = source if examples.target is None else examples.target
+        same = examples.target is None
+        grouped = kernels.group_by_row(
+            source.tokens, source.offsets, target.offsets, same, before, after, local, self.rows
+        )
+        units = target.tokens.astype(np.uint16 if self.columns <= 1 << 16 else np.uint32)
         added = kernels.add_pairs(
-            bounds,
-            positions,
-            kernels.document_numbers(source.offsets),
-            source.offsets,
-            target.tokens.astype(np.uint16 if self.columns <= 1 << 16 else np.uint32),
-            target.offsets,
-            examples.target is None,
-            before,
-            after,
-            *self.arrays,
-            self.columns,
-            self.room,
-            packed,
+            *grouped, units, same, *self.arrays, self.columns, self.room, packed
         )
         if added < 0:
             raise ValueError(NO_ROOM)

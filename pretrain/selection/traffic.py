@@ -51,9 +51,9 @@ def gather_bytes(work: Work) -> int:
     return _gather_bytes(8 * HEADER, peers) + _gather_bytes(packed, peers)
 
 
-def count_bytes(work: Work, chunks: int = 1) -> int:
-    """Bytes that a rank sends while `chunks` chunks are counted, the end of the stream included."""
-    return chunks * gather_bytes(work) + _gather_bytes(8 * HEADER, work.ranks - 1)
+def count_bytes(work: Work) -> int:
+    """Bytes that a rank sends while a chunk is counted."""
+    return gather_bytes(work)
 
 
 def query_bytes(work: Work) -> int:

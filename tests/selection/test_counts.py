@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,16 @@ def test_adding_examples_equals_counting_all_at_once(first, second, pairs, layou
     counts.add(stream_of(second[2], 50))
     assert cells_of(counts) == brute_force(first[2], pairs) + brute_force(second[2], pairs)
     assert counts.marginals.documents == len(first[2]) + len(second[2])
+
+
+@given(corpora(), rules(), LAYOUTS, st.integers(1, 40))
+@settings(deadline=None, max_examples=100)
+def test_counts_in_torch_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens):
+    rows, columns, examples = corpus
+    stream = stream_of(examples, chunk_tokens)
+    cpu = torch.device("cpu")
+    counts = count_pairs(stream, rows, columns, pairs, layout=layout, device=cpu)
+    assert cells_of(counts) == brute_force(examples, pairs)
 
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])

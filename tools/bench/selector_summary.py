@@ -61,6 +61,9 @@ def summary(
             for name, found in by_layout.items()
         },
         "two_rank_speedup": median(speedup[layout]),
+        "two_rank_speedup_possible": median(
+            ratios(seconds, f"one_rank_{layout}", f"two_apart_{layout}")
+        ),
         "two_rank_speedup_by_layout": {name: median(found) for name, found in speedup.items()},
         "bytes_over_share": significant(even[layout][0]),
         "balance": significant(even[layout][1]),
@@ -133,7 +136,8 @@ def in_words(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"two ranks: {result['bytes_over_share']:.4f} of the even share of bytes, "
-        f"{result['balance']:.4f} of the mean pairs",
+        f"{result['balance']:.4f} of the mean pairs; two processes that exchange nothing are "
+        f"{result['two_rank_speedup_possible']:.3f} times as fast as one",
         f"query: {result['query_ms']:.2f} ms, {result['candidates_per_second']:,} candidates/s",
     ]
     lines += [f"{name}: {result[name]}" for name in result if name.startswith("selection_share")]

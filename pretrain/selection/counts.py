@@ -17,7 +17,7 @@ import torch.distributed as dist
 from pretrain.selection import kernels
 from pretrain.selection.device_counts import DeviceBlock
 from pretrain.selection.documents import Documents, Examples, Stream
-from pretrain.selection.exchange import add_up, gathered_chunks, together, world
+from pretrain.selection.exchange import add_up, gathered_chunks, join, together, world
 from pretrain.selection.plan import LayoutChoice, Plan, assign_rows, plan_table
 from pretrain.selection.table import Table
 
@@ -25,6 +25,8 @@ Progress = Callable[[int], object]
 """Called with the tokens that were just done."""
 
 UNBOUNDED = 1 << 31
+AT_ONCE = 1 << 23
+"""Tokens that are counted at once; each takes some 25 bytes of working memory."""
 DEFAULT_BUDGET = 4 << 30
 """Bytes of the table on each rank."""
 
@@ -257,18 +259,31 @@ class ShardedCounts:
         block = None
         if device is not None:
             block = DeviceBlock(local, self.table.rows, self.columns, device)
-        for own, examples in gathered_chunks(
-            self._prepared(stream), self.rows, self.columns, self.group
-        ):
+        for examples in self._gathered(stream, progress):
             if block is None:
                 self.table.add(examples, local, *reach)
             else:
                 block.add(examples, *reach)
-            if progress:
-                progress(own)
         if block is not None:
             block.move_to(self.table)
         self.table.settle()
+
+    def _gathered(self, stream: Stream, progress: Progress | None) -> Iterator[Examples]:
+        """Examples of all ranks, many at once: each time, rows that occur are read and written."""
+        waiting: list[Examples] = []
+        tokens = 0
+        for own, examples in gathered_chunks(
+            self._prepared(stream), self.rows, self.columns, self.group
+        ):
+            waiting.append(examples)
+            tokens += examples.tokens
+            if progress:
+                progress(own)
+            if tokens >= AT_ONCE:
+                yield join(waiting)
+                waiting, tokens = [], 0
+        if waiting:
+            yield join(waiting)
 
     def _prepared(self, stream: Stream) -> Iterator[Examples]:
         for examples in stream():

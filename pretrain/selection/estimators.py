@@ -69,7 +69,7 @@ def joint_spectra(counts: ShardedCounts) -> list[list[Spectrum]]:
     units = counts.columns // width
     small_limit = min(kernels.SMALL, counts.marginals.total + 1)
     small = np.zeros((slots, units, small_limit), dtype=np.int64)
-    groups, large = kernels.spectrum(*counts.table.arrays, row_groups[counts.owned], width, small)
+    groups, large = kernels.spectrum(counts.table.arrays, row_groups[counts.owned], width, small)
     # Cells as (group, count, number), the same list for all ranks once merged.
     found = np.argwhere(small)
     triples = np.concatenate(
@@ -203,7 +203,7 @@ def presence_information(
     best = np.zeros((counts.columns, top if reduce == "top" else 0), dtype=np.int64)
     owned = counts.owned
     sums = kernels.presence_information(
-        *counts.table.arrays, marginals.rows[owned], marginals.columns, n, scale, best
+        counts.table.arrays, marginals.rows[owned], marginals.columns, n, scale, best
     )
     if reduce == "sum":
         return np.asarray(add_up(sums, counts.group) / (scale * n))

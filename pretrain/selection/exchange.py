@@ -208,6 +208,8 @@ def gather_examples(
 
 def join(parts: Sequence[Examples]) -> Examples:
     """All examples of `parts`, in order."""
+    if len(parts) == 1:
+        return parts[0]
     targets = [part.target for part in parts if part.target is not None]
     return Examples(
         concatenate([part.source for part in parts]), concatenate(targets) if targets else None

@@ -9,11 +9,25 @@ A *feature* is a row of the table, a *unit* a column. Rows that a rank holds are
 from __future__ import annotations
 
 import heapq
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 compiled = njit(cache=True, nogil=True, boundscheck=False)
+
+
+class Rows(NamedTuple):
+    """The arrays of a table's rows: [rows] place, [lines, columns] dense, [rows + 1] start, [rows]
+    length, and the cells' cols and counts."""
+
+    place: np.ndarray
+    dense: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    cols: np.ndarray
+    counts: np.ndarray
+
 
 SMALL = 1 << 16  # counts below this are looked up rather than computed
 
@@ -243,15 +257,11 @@ def add_to_row(
     more_cols: np.ndarray,
     more_counts: np.ndarray,
     n: int,
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
     end: int,
 ) -> bool:
     """Add n cells, columns rising, to a row; False if a sparse row has no room up to `end`."""
+    place, dense, start, length, cols, counts = held
     if place[row] >= 0:
         line = dense[place[row]]
         for k in range(n):
@@ -269,12 +279,7 @@ def add_pairs(
     places: np.ndarray,
     units: np.ndarray,
     same: bool,
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
     columns: int,
     room: np.ndarray,
     packed: bool,
@@ -289,6 +294,7 @@ def add_pairs(
     counted goes to the row when the line could overflow, and at the row's end. A row with few
     pairs is sorted instead, since a look at every column would cost more.
     """
+    place, _, start, length, cols, counts = held
     words = np.zeros(columns // 4 + 1, np.uint64)
     line = words.view(np.uint16)
     some_cols = np.empty(columns + 8, np.int32)
@@ -315,9 +321,7 @@ def add_pairs(
                         buffer[n] = units[j]
                         n += 1
             n = take_sorted(buffer[:n], some_cols, some_counts)
-            if not add_to_row(
-                row, some_cols, some_counts, n, place, dense, start, length, cols, counts, end
-            ):
+            if not add_to_row(row, some_cols, some_counts, n, held, end):
                 return -1
             total += pairs
             continue
@@ -343,8 +347,7 @@ def add_pairs(
                         line[own] -= np.uint16(selves)
                     n = take(words, some_cols, some_counts)
                     if not add_to_row(
-                        row, some_cols, some_counts, n, place, dense, start, length, cols, counts,
-                        end,
+                        row, some_cols, some_counts, n, held, end
                     ):  # fmt: skip
                         return -1
                     selves = since = 0
@@ -356,9 +359,7 @@ def add_pairs(
             length[row] = take(words, cols[base:], counts[base:])
             continue
         n = take(words, some_cols, some_counts)
-        if not add_to_row(
-            row, some_cols, some_counts, n, place, dense, start, length, cols, counts, end
-        ):
+        if not add_to_row(row, some_cols, some_counts, n, held, end):
             return -1
     if packed and len(length) > 0:
         start[len(length)] = start[len(length) - 1] + length[len(length) - 1]
@@ -399,14 +400,10 @@ def copy_cells(
     new_start: np.ndarray,
     new_cols: np.ndarray,
     new_counts: np.ndarray,
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
 ) -> None:
     """Write every cell of a table into sparse rows without gaps."""
+    place, dense, start, length, cols, counts = held
     for row in range(len(place)):
         n = new_start[row]
         if place[row] >= 0:
@@ -428,21 +425,17 @@ def add_cells(
     more_start: np.ndarray,
     more_cols: np.ndarray,
     more_counts: np.ndarray,
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
     room: np.ndarray,
 ) -> bool:
     """Add sparse rows without gaps, columns rising, to the rows of a table; False if a row has no
     room for them."""
+    place = held.place
     for row in range(len(place)):
         first, last = more_start[row], more_start[row + 1]
         if not add_to_row(
             row, more_cols[first:last], more_counts[first:last], last - first,
-            place, dense, start, length, cols, counts, room[row + 1],
+            held, room[row + 1],
         ):  # fmt: skip
             return False
     return True
@@ -452,14 +445,10 @@ def add_cells(
 def find(
     row: int,
     column: int,
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
 ) -> int:
     """The count of one cell."""
+    place, dense, start, length, cols, counts = held
     if place[row] >= 0:
         return int(dense[place[row], column])
     low, high = start[row], start[row] + length[row]
@@ -476,12 +465,7 @@ def find(
 
 @compiled
 def spectrum(
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
     row_groups: np.ndarray,
     width: int,
     small: np.ndarray,
@@ -491,6 +475,7 @@ def spectrum(
     Counts below small.shape[2] go into `small` [row groups, column groups, count]; of the others
     the group (row group times column groups, plus column group) and the count are returned.
     """
+    place, dense, start, length, cols, counts = held
     groups = small.shape[1]
     large_groups, large = [0 for _ in range(0)], [0 for _ in range(0)]
     for row in range(len(place)):
@@ -558,12 +543,7 @@ def c_log_c(count: int, scale: float) -> int:
 
 @compiled
 def presence_information(
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
     row_documents: np.ndarray,
     column_documents: np.ndarray,
     documents: int,
@@ -574,6 +554,7 @@ def presence_information(
 
     Keeps the largest of each unit in `best` [columns, k] int64, falling.
     """
+    place, dense, start, length, cols, counts = held
     columns = len(column_documents)
     known = np.empty(min(documents + 1, 1 << 22), np.int64)
     for count in range(len(known)):
@@ -636,12 +617,7 @@ def score(
     candidate_offsets: np.ndarray,
     same: bool,
     local: np.ndarray,
-    place: np.ndarray,
-    dense: np.ndarray,
-    start: np.ndarray,
-    length: np.ndarray,
-    cols: np.ndarray,
-    counts: np.ndarray,
+    held: Rows,
     row_terms: np.ndarray,
     column_terms: np.ndarray,
     log_total: float,
@@ -651,6 +627,7 @@ def score(
     scale: float,
 ) -> np.ndarray:
     """[candidates] int64: scale times the sum of PMI over each example's features with own rows."""
+    place = held.place
     sums = np.zeros(len(candidates), np.int64)
     for example in range(len(offsets) - 1):
         first, last = candidate_offsets[example], candidate_offsets[example + 1]
@@ -662,7 +639,7 @@ def score(
             for k in range(first, last):
                 if same and j == k:
                     continue
-                count = find(row, candidates[k], place, dense, start, length, cols, counts)
+                count = find(row, candidates[k], held)
                 if count < minimum_count or count == 0:
                     continue
                 bits = pointwise(

@@ -111,7 +111,7 @@ class Scorer:
             target.offsets,
             everyone.target is None,
             self.local,
-            *counts.table.arrays,
+            counts.table.arrays,
             self.row_terms,
             self.column_terms,
             self.log_total,

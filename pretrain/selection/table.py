@@ -13,7 +13,6 @@ NO_ROOM = (
     "a row of the table has no room for its pairs: these are not the examples that it was made "
     "for; a stream must yield the same examples each time"
 )
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -69,9 +68,9 @@ class Table:
         return int(dense + self.cols.nbytes + self.counts.nbytes)
 
     @property
-    def arrays(self) -> Arrays:
+    def arrays(self) -> kernels.Rows:
         """What the compiled loops take."""
-        return self.place, self.dense, self.start, self.length, self.cols, self.counts
+        return kernels.Rows(self.place, self.dense, self.start, self.length, self.cols, self.counts)
 
     def add(self, examples: Examples, local: np.ndarray, before: int, after: int) -> int:
         """Add the pairs of this table's rows; returns how many there were.
@@ -95,7 +94,7 @@ class Table:
         )
         units = target.tokens.astype(np.uint16 if self.columns <= 1 << 16 else np.uint32)
         added = kernels.add_pairs(
-            *grouped, units, same, *self.arrays, self.columns, self.room, packed
+            *grouped, units, same, self.arrays, self.columns, self.room, packed
         )
         if added < 0:
             raise ValueError(NO_ROOM)
@@ -113,7 +112,7 @@ class Table:
             ValueError: a row has no room for them.
         """
         self._spread()
-        if not kernels.add_cells(start, cols, counts, *self.arrays, self.room):
+        if not kernels.add_cells(start, cols, counts, self.arrays, self.room):
             raise ValueError(NO_ROOM)
 
     def settle(self) -> None:
@@ -134,7 +133,7 @@ class Table:
         start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         cols = np.empty(start[-1], dtype=np.int32)
         counts = np.empty(start[-1], dtype=np.int64)
-        kernels.copy_cells(start, cols, counts, *self.arrays)
+        kernels.copy_cells(start, cols, counts, self.arrays)
         return start, cols, counts
 
     def grown(self, whole: np.ndarray, capacity: np.ndarray) -> Table:

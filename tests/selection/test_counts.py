@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pretrain.selection import counts as module
 from pretrain.selection.counts import Pairs, count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
 from tests.selection.brute_force import brute_force, cells_of
@@ -31,12 +32,14 @@ def rules():
     return st.one_of(st.builds(Pairs, size, size), st.just(Pairs(presence=True)))
 
 
-@given(corpora(), rules(), LAYOUTS, st.integers(1, 40))
+@given(corpora(), rules(), LAYOUTS, st.integers(1, 40), st.sampled_from([1, 20, 1000]))
 @settings(deadline=None, max_examples=300)
-def test_counts_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens):
+def test_counts_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens, at_once):
     rows, columns, examples = corpus
     stream = stream_of(examples, chunk_tokens)
-    counts = count_pairs(stream, rows, columns, pairs, layout=layout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "AT_ONCE", at_once)
+        counts = count_pairs(stream, rows, columns, pairs, layout=layout)
     expected = brute_force(examples, pairs)
     assert cells_of(counts) == expected
     marginals = counts.marginals
@@ -90,7 +93,7 @@ def test_counts_in_torch_equal_a_brute_force_count(corpus, pairs, layout, chunk_
 
 @pytest.mark.parametrize("layout", ["dense", "sparse"])
 @pytest.mark.parametrize("vocabulary", [5000, 70_000])
-def test_rare_features_among_many_units(vocabulary, layout):
+def test_rare_features_among_many_units(monkeypatch, vocabulary, layout):
     # Most rows have too few pairs for a look at every column, some have many.
     rng = np.random.default_rng(0)
     words = np.minimum(rng.zipf(1.3, 3000) - 1, vocabulary - 1)

@@ -32,8 +32,10 @@ SECONDS = {
     "python_dict": [30.0, 40.0],
     "one_rank_dense": [3.0, 3.0, 3.0],
     "two_ranks_dense": [1.0, 2.0, 1.5],
+    "two_apart_dense": [1.0, 1.0, 1.0],
     "one_rank_sparse": [1.0, 1.0, 1.0],
     "two_ranks_sparse": [1.0, 1.0, 1.0],
+    "two_apart_sparse": [1.0, 1.0, 1.0],
 }
 PARTS = {
     "dense": [Part(1.0, 110, 100, 0), Part(1.0, 90, 60, 0)],

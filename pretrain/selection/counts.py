@@ -300,7 +300,8 @@ class ShardedCounts:
         """
         more = measure(stream, self.rows, self.columns, self.pairs, self.group, progress)
         marginals = self.marginals.plus(more)
-        self._make_room(marginals.pairs, budget)
+        with together(self.group, "making room for more examples"):
+            self._make_room(marginals.pairs, budget)
         self.marginals = marginals
         self.count(stream, progress)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pretrain.data.tokenizers import SymbolTokenizer
+from pretrain.data.tokenizers import Tokenizer
 from pretrain.errors import ConfigError
 
 
@@ -55,10 +55,14 @@ class Examples:
 class Task(Protocol):
     """A kind of examples."""
 
-    tokenizer: SymbolTokenizer
     unit_names: tuple[str, ...]
     train: Examples
     test: Examples
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token ids and back."""
+        ...
 
     @property
     def values(self) -> int:

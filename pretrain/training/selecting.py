@@ -33,7 +33,7 @@ def made_from(config: Config, task: Task) -> dict[str, Any]:
     return {
         "task": config.data.task,
         "corpus": task.train.checksum,
-        "tokenizer": task.tokenizer.symbols,
+        "tokenizer": task.tokenizer.fingerprint,
         "estimator": config.selection.estimator,
     }
 

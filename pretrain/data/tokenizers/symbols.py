@@ -1,4 +1,4 @@
-"""Text to token ids and back."""
+"""One token per character of a fixed alphabet, for arithmetic."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-PAD = "<pad>"
+from pretrain.data.tokenizers.base import PAD, digest
 
 
 class SymbolTokenizer:
@@ -15,6 +15,8 @@ class SymbolTokenizer:
     Args:
         symbols: distinct characters; character i has id i.
     """
+
+    unknown_id = None
 
     def __init__(self, symbols: str) -> None:
         if len(set(symbols)) != len(symbols):
@@ -32,6 +34,21 @@ class SymbolTokenizer:
         """Id of padding."""
         return len(self.symbols)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the alphabet in its order."""
+        return digest("symbols", [PAD], self.symbols)
+
+    def special(self, name: str) -> int:
+        """Id of `<pad>`, the only special token.
+
+        Raises:
+            KeyError: another name.
+        """
+        if name != PAD:
+            raise KeyError(f"no special token {name!r}; there is {PAD}")
+        return self.pad_id
+
     def encode(self, text: str) -> np.ndarray:
         """[characters] int64.
 
@@ -43,6 +60,11 @@ class SymbolTokenizer:
             raise ValueError(f"{unknown} not in the alphabet {self.symbols!r}")
         return np.array([self._ids[symbol] for symbol in text], dtype=np.int64)
 
-    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Text of token ids; ids that stand for no character are shown as `?`."""
-        return "".join(self.symbols[i] if 0 <= i < len(self.symbols) else "?" for i in ids)
+    def decode(self, ids: Sequence[int] | np.ndarray, specials: bool = False) -> str:
+        """Text of token ids; ids that stand for no character are shown as `?`, padding by its
+        name if `specials`."""
+        pad = PAD if specials else "?"
+        known = self.symbols
+        return "".join(
+            known[i] if 0 <= i < len(known) else pad if i == self.pad_id else "?" for i in ids
+        )

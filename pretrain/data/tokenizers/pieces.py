@@ -1,0 +1,181 @@
+"""Pieces of words, learnt by SentencePiece."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import sentencepiece
+
+from pretrain.data.tokenizers.base import SPECIALS, TextTokenizer, digest
+from pretrain.errors import UserError
+
+SPACE = "▁"
+"""Stands for a space in pieces. In text it is encoded as its bytes, so that it comes back."""
+RESERVED = str.maketrans({SPACE: " ", "▅": " ", "\0": " "})
+"""A line with one of these would be left out of the training."""
+INPUT_SENTENCES = 10_000_000
+"""Training reads this many lines, from the first on."""
+PROBES = ("0123456789", "  two  spaces ", "\t\r\n", "ﬁ①é\u0301", "👩\u200d🚀", "word")
+
+
+class SentencePieceTokenizer(TextTokenizer):
+    """Pieces of a SentencePiece model, and bytes for what no piece covers.
+
+    Every text that UTF-8 can express comes back from its ids unchanged.
+
+    Args:
+        model: the bytes of a .model file.
+
+    Raises:
+        ValueError: it is damaged, changes text, or joins digits.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        self._processor = _processor(model)
+        count = self._processor.get_piece_size()
+        super().__init__(count, SPECIALS)
+        pieces = [self._processor.id_to_piece(i) for i in range(count)]
+        byte = [self._processor.is_byte(i) for i in range(count)]
+        silent = [
+            self._processor.is_control(i) or self._processor.is_unknown(i) for i in range(count)
+        ]
+        self._bytes = [
+            b"" if hidden else bytes([int(piece[3:5], 16)]) if raw else _surface(piece)
+            for piece, raw, hidden in zip(pieces, byte, silent, strict=True)
+        ]
+        if sum(byte) != 256:
+            raise ValueError("the model has no bytes to fall back to; train it with byte_fallback")
+        self._space_ids = [self._processor.piece_to_id(f"<0x{b:02X}>") for b in SPACE.encode()]
+        joined = [p for p, raw in zip(pieces, byte, strict=True) if not raw and _joins_digits(p)]
+        if joined:
+            raise ValueError(
+                f"the model joins digits with others ({', '.join(map(repr, joined[:3]))}), and "
+                "digits must be single; train it with split_digits"
+            )
+        self._check_round_trips()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the model and the special tokens."""
+        return digest("sentencepiece", self.specials, hashlib.sha256(self.model).hexdigest())
+
+    def encode(self, text: str) -> np.ndarray:
+        """[tokens] int64."""
+        first, *others = (part.encode() for part in text.split(SPACE))
+        ids = list(self._processor.encode(first))
+        for part in others:
+            ids += self._space_ids
+            ids += self._processor.encode(part)
+        return np.array(ids, dtype=np.int64)
+
+    def content(self) -> bytes:
+        """The model."""
+        return self.model
+
+    def _text(self, ids: list[int], specials: bool) -> str:
+        return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
+
+    def _check_round_trips(self) -> None:
+        for text in PROBES:
+            back = self.decode(self.encode(text))
+            if back != text:
+                raise ValueError(
+                    f"the model turns {text!r} into {back!r}; train it with "
+                    "add_dummy_prefix=False, remove_extra_whitespaces=False and "
+                    "normalization_rule_name=identity"
+                )
+
+
+def train_pieces(lines: Iterable[str], kind: str, size: int) -> SentencePieceTokenizer:
+    """Learn pieces; the same lines give the same bytes.
+
+    Args:
+        lines: training text; those after the first `INPUT_SENTENCES` are not read.
+        kind: unigram or bpe.
+        size: of the tokenizer, special tokens included.
+
+    Raises:
+        UserError: the text is too small, or too rich in characters, for this size.
+    """
+    model = io.BytesIO()
+    wanted = size - len(SPECIALS)
+    if wanted < 1:
+        raise UserError(_too_small(size, len(SPECIALS) + 258))
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_clean(lines),
+            model_writer=model,
+            model_type=kind,
+            vocab_size=wanted,
+            byte_fallback=True,
+            split_digits=True,
+            required_chars="0123456789",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            normalization_rule_name="identity",
+            input_sentence_size=INPUT_SENTENCES,
+            shuffle_input_sentence=False,
+            max_sentence_length=2**30,
+            num_threads=1,
+            unk_id=0,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise UserError(_explained(str(error), size)) from None
+    return SentencePieceTokenizer(model.getvalue())
+
+
+def _clean(lines: Iterable[str]) -> Iterator[str]:
+    return (line for text in lines for line in text.translate(RESERVED).split("\n") if line)
+
+
+def _explained(message: str, size: int) -> str:
+    """SentencePiece's message as ours, where it is one about the size."""
+    if found := re.search(r"value <= (\d+)", message):
+        largest = int(found[1]) + len(SPECIALS)
+        return (
+            f"size {size} is more than the text yields; the largest possible is {largest} "
+            f"({len(SPECIALS)} of them special tokens): use it, or more text"
+        )
+    if found := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
+        return _too_small(size, int(found[1]) + len(SPECIALS))
+    return f"SentencePiece cannot learn from this text: {message.strip()}"
+
+
+def _too_small(size: int, smallest: int) -> str:
+    return (
+        f"size {size} is too small for the text's characters, 256 bytes and {len(SPECIALS)} "
+        f"special tokens; use {smallest} or more"
+    )
+
+
+def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    try:
+        if not model:
+            raise RuntimeError("it is empty")
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        if not processor.get_piece_size():
+            raise RuntimeError("it has no pieces")
+    except RuntimeError as error:
+        why = str(error).splitlines()[0].strip()
+        raise ValueError(
+            f"no SentencePiece model, or a damaged one ({why}); copy it again, or train it with "
+            "tools.train_tokenizer"
+        ) from None
+    return processor
+
+
+def _surface(piece: str) -> bytes:
+    return piece.replace(SPACE, " ").encode()
+
+
+def _joins_digits(piece: str) -> bool:
+    return len(piece) > 1 and any(character in "0123456789" for character in piece)

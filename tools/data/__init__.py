@@ -1,0 +1,1 @@
+"""Programs that make corpora from public sources."""

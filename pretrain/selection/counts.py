@@ -17,7 +17,7 @@ import torch.distributed as dist
 from pretrain.selection import kernels
 from pretrain.selection.device_counts import DeviceBlock
 from pretrain.selection.documents import Documents, Examples, Stream
-from pretrain.selection.exchange import add_up, gathered_chunks, join, together, world
+from pretrain.selection.exchange import add_up_together, gathered_chunks, join, together, world
 from pretrain.selection.plan import LayoutChoice, Plan, assign_rows, plan_table
 from pretrain.selection.table import Table
 
@@ -124,10 +124,14 @@ def measure(
         ValueError: a feature or unit is out of range.
         UserError: another rank died.
     """
-    with together(group, "reading its examples"):
-        mine = _measure_own(stream, rows, columns, pairs, progress)
-    everyone = add_up(np.concatenate(mine), group)
-    parts = np.split(everyone, np.cumsum([len(part) for part in mine])[:-1])
+    lengths = [rows, columns, 2, *([rows, columns] if pairs.presence else [])]
+    everyone = add_up_together(
+        lambda: np.concatenate(_measure_own(stream, rows, columns, pairs, progress)),
+        sum(lengths),
+        group,
+        "reading its examples",
+    )
+    parts = np.split(everyone, np.cumsum(lengths)[:-1])
     total, documents = parts[2].tolist()
     if pairs.presence:
         return Marginals(parts[3], parts[4], documents, parts[0], documents)

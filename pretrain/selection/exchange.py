@@ -7,7 +7,7 @@ rank; a reduce-scatter of c numbers per rank, done as an all-to-all, sends (R - 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -254,6 +254,34 @@ def add_up(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
     with speaking(group):
         dist.all_reduce(total, group=group)
         return total.cpu().numpy()
+
+
+def add_up_together(
+    count: Callable[[], np.ndarray], length: int, group: dist.ProcessGroup | None, doing: str
+) -> np.ndarray:
+    """Sum over the ranks of `group` of what `count` returns on each; if one fails, none goes on.
+
+    Args:
+        count: returns [length] int64.
+        doing: what is done, as it follows "gave up while".
+
+    Raises:
+        UserError: another rank failed or died.
+    """
+    rank, size = world(group)
+    if size == 1:
+        return count()
+    states = np.zeros(size, dtype=np.int64)
+    try:
+        mine = count()
+    except Exception:
+        states[rank] = FAILED
+        with suppress(UserError):
+            add_up(np.concatenate([np.zeros(length, dtype=np.int64), states]), group)
+        raise
+    total = add_up(np.concatenate([mine, states]), group)
+    _nobody_failed(total[length:].tolist(), doing)
+    return total[:length]
 
 
 def scatter_sums(

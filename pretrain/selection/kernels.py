@@ -8,7 +8,6 @@ A *feature* is a row of the table, a *unit* a column. Rows that a rank holds are
 
 from __future__ import annotations
 
-import heapq
 from typing import NamedTuple
 
 import numpy as np
@@ -508,30 +507,25 @@ def deal_out(
 ) -> np.ndarray:
     """Owner of each row of `order`; see :func:`pretrain.selection.plan.assign_rows`."""
     owners = np.zeros(len(work), np.int32)
+    load = np.zeros(ranks, np.int64)
     held = np.zeros(ranks, np.int64)
-    heap = [(np.int64(0), np.int64(0), np.int64(rank)) for rank in range(ranks)]
     for row in order:
-        full = [(np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
-        chosen = np.int64(-1)
-        load = np.int64(0)
-        while len(heap) > 0:
-            load, _, rank = heapq.heappop(heap)
-            if held[rank] + size[row] <= room:
+        chosen = -1
+        for rank in range(ranks):
+            if held[rank] + size[row] > room:
+                continue
+            if (
+                chosen < 0
+                or load[rank] < load[chosen]
+                or (load[rank] == load[chosen] and held[rank] < held[chosen])
+            ):
                 chosen = rank
-                break
-            full.append((load, held[rank], rank))
         if chosen < 0:
             # It fits nowhere: to the rank that holds least.
-            best = 0
-            for k in range(len(full)):
-                if full[k][1:] < full[best][1:]:
-                    best = k
-            load, _, chosen = full.pop(best)
+            chosen = int(np.argmin(held))
+        load[chosen] += work[row]
         held[chosen] += size[row]
         owners[row] = chosen
-        heapq.heappush(heap, (load + work[row], held[chosen], chosen))
-        for entry in full:
-            heapq.heappush(heap, entry)
     return owners
 
 

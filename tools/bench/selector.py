@@ -19,7 +19,8 @@ compared with scipy's and scikit-learn's cell by cell.
   start from the same texts and lists of labels and cut and number the words in Python, in the time
   that is measured. The labels are stand-ins: see tools.bench.labels.labelled_paragraphs.
 - Two ranks are two processes over gloo with half of the documents each, compared with one of them
-  alone on all documents, which are 1000 tokens of the text each. two_rank_speedup_possible is what
+  alone on all documents, which are 1000 tokens of the text each; each turn begins with a count that
+  is not timed, since processes wait seconds for their turn. two_rank_speedup_possible is what
   two processes reach that count half of the documents each and exchange nothing: on a virtual
   machine, two busy cores are slower than one.
 - A query scores 8 sequences of 512 tokens, each token by the others of its sentence of 20.

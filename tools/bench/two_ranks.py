@@ -192,12 +192,13 @@ def _serve(rank: int, address: str, job: Job, orders: Connection) -> None:
     mine = everything.share(rank, 2)
     while order := orders.recv():
         layout, how = order
-        if how == "alone":
-            orders.send(_timed(job, everything, layout, None))
-        else:
+        documents = everything if how == "alone" else mine
+        group = dist.group.WORLD if how == "together" else None
+        # Once untimed: a process that has waited for its turn has things to fetch back.
+        job.count(documents, layout, group)
+        if how != "alone":
             dist.barrier()
-            group = dist.group.WORLD if how == "together" else None
-            orders.send(_timed(job, mine, layout, group))
+        orders.send(_timed(job, documents, layout, group))
     dist.destroy_process_group()
 
 

@@ -8,13 +8,13 @@ Other fields are ignored and blank lines skipped. Files are UTF-8 and read line 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
+from pretrain.files import written_whole
 
 LABELLED = '{"text": "...", "labels": ["...", ...]}'
 TEXT = '{"text": "..."}'
@@ -68,19 +68,18 @@ def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
 def write_whole(path: Path | str, parts: Iterable[str]) -> None:
     """Write a UTF-8 file beside `path` and rename it, so that no half of one is ever there."""
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
+        with (
+            written_whole(path) as beside,
+            beside.open("w", encoding="utf-8", newline="\n") as file,
+        ):
             file.writelines(parts)
-        os.replace(beside, path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror}; name a file in a folder that can be "
             "written to"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -313,14 +313,14 @@ class ShardedCounts:
         owned = self.owned
         if self.layout == "dense":
             return
-        # Whether a row is stored whole follows from all of its pairs, as in a table made at once.
-        room = plan_table(pairs[owned], self.columns, UNBOUNDED * self.columns, 1, "sparse")
-        if room.bytes > budget:
+        try:
+            room = plan_table(pairs[owned], self.columns, budget, 1, "sparse")
+        except ValueError as error:
             raise ValueError(
-                f"with the new examples the table takes {room.bytes:,} bytes on rank "
-                f"{world(self.group)[0]}, its memory budget is {budget:,}; raise the budget, use "
-                "more ranks, or stop refreshing"
-            )
+                f"with the new examples the table outgrows rank {world(self.group)[0]}, whose "
+                f"memory budget is {budget:,} bytes; raise the budget, use more ranks, or stop "
+                "refreshing"
+            ) from error
         self.table = self.table.grown(room.whole, room.capacity)
 
 

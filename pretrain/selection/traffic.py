@@ -44,22 +44,17 @@ def _gather_bytes(payload: int, peers: int) -> int:
     return peers * (payload + GATHER_HEADER)
 
 
-def gather_bytes(work: Work) -> int:
-    """Bytes that a rank sends while documents are gathered."""
+def count_bytes(work: Work) -> int:
+    """Bytes that a rank sends while a chunk is gathered, to be counted or scored."""
     peers = work.ranks - 1
     packed = packed_size(work.tokens, work.documents, work.vocabulary)
     return _gather_bytes(8 * HEADER, peers) + _gather_bytes(packed, peers)
 
 
-def count_bytes(work: Work) -> int:
-    """Bytes that a rank sends while a chunk is counted."""
-    return gather_bytes(work)
-
-
 def query_bytes(work: Work) -> int:
     """Bytes that a rank sends while each token of a micro-batch is scored by the others of its
     document."""
-    return gather_bytes(work) + (work.ranks - 1) * (8 * work.tokens + SCATTER_HEADER)
+    return count_bytes(work) + (work.ranks - 1) * (8 * work.tokens + SCATTER_HEADER)
 
 
 def sent_bytes() -> int:

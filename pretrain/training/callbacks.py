@@ -6,7 +6,6 @@ Each callback has a state of its own; the loop calls them in order.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from pretrain.config import Config
+from pretrain.files import written_whole
 from pretrain.model.gpt import GPT
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
@@ -192,9 +192,8 @@ class WeightSaver(Callback):
         folder = self.directory / f"step-{step}"
         folder.mkdir(parents=True, exist_ok=True)
         name = f"tensor-{self.topology.tensor.rank}-pipeline-{self.topology.pipeline.rank}"
-        partial = folder / f"{name}.safetensors.partial"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial)
-        os.replace(partial, folder / f"{name}.safetensors")
+        with written_whole(folder / f"{name}.safetensors") as beside:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, beside)
 
 
 def logged_grad_norm(value: float | torch.Tensor | None) -> float:

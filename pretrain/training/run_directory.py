@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from pretrain.config import Config
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import written_whole
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
@@ -24,9 +24,8 @@ OWN = (
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing: beside it first, then renamed."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

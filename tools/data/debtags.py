@@ -148,7 +148,9 @@ def select(
     ]
     dropped = {"tags_rare": len(occurs) - len(frequent), "left_without": len(packages) - len(kept)}
     if sample is not None:
-        chosen = set(sorted((package.name for package in kept), key=name_hash)[:sample])
+        # Web addresses grow old; a sample that lies in a repository does without.
+        names = (package.name for package in kept if "://" not in package.text)
+        chosen = set(sorted(names, key=name_hash)[:sample])
         kept = [package for package in kept if package.name in chosen]
     return kept, dropped
 

@@ -17,6 +17,7 @@ from pretrain.data.tokenizers.vocabulary import (
     WordTokenizer,
 )
 from pretrain.errors import UserError
+from pretrain.files import written_whole
 
 KINDS: dict[str, type[ListTokenizer]] = {
     kind.kind: kind for kind in (CharacterTokenizer, WordTokenizer)
@@ -54,17 +55,12 @@ def save_tokenizer(tokenizer: TextTokenizer, path: Path) -> None:
         UserError: the name's ending belongs to another kind, or it cannot be written.
     """
     check_ending(path, isinstance(tokenizer, SentencePieceTokenizer))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                file.write(tokenizer.content())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with written_whole(path) as beside, beside.open("wb") as file:
+            file.write(tokenizer.content())
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 

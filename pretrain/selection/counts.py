@@ -17,7 +17,7 @@ import torch.distributed as dist
 from pretrain.selection import kernels
 from pretrain.selection.device_counts import DeviceBlock
 from pretrain.selection.documents import Documents, Examples, Stream
-from pretrain.selection.exchange import add_up_together, gathered_chunks, join, together, world
+from pretrain.selection.exchange import Arriving, add_up_together, join, together, world
 from pretrain.selection.plan import LayoutChoice, Plan, assign_rows, plan_table
 from pretrain.selection.table import Table
 
@@ -259,11 +259,22 @@ class ShardedCounts:
             ValueError: these are other examples, or the device has too little memory.
             UserError: another rank gave up or died.
         """
+        self._count(self._arriving(stream), progress, device)
+
+    def _arriving(self, stream: Stream) -> Arriving:
+        return _arriving(stream, self.rows, self.columns, self.pairs, self.group)
+
+    def _count(
+        self,
+        arriving: Arriving,
+        progress: Progress | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         local, reach = self.local, self.pairs.reach
         block = None
         if device is not None:
             block = DeviceBlock(local, self.table.rows, self.columns, device)
-        for examples in self._gathered(stream, progress):
+        for examples in _many(arriving, progress):
             if block is None:
                 self.table.add(examples, local, *reach)
             else:
@@ -271,28 +282,6 @@ class ShardedCounts:
         if block is not None:
             block.move_to(self.table)
         self.table.settle()
-
-    def _gathered(self, stream: Stream, progress: Progress | None) -> Iterator[Examples]:
-        """Examples of all ranks, many at once: each time, rows that occur are read and written."""
-        waiting: list[Examples] = []
-        tokens = 0
-        for own, examples in gathered_chunks(
-            self._prepared(stream), self.rows, self.columns, self.group
-        ):
-            waiting.append(examples)
-            tokens += examples.tokens
-            if progress:
-                progress(own)
-            if tokens >= AT_ONCE:
-                yield join(waiting)
-                waiting, tokens = [], 0
-        if waiting:
-            yield join(waiting)
-
-    def _prepared(self, stream: Stream) -> Iterator[Examples]:
-        for examples in stream():
-            _check(examples, self.rows, self.columns)
-            yield self.pairs.prepared(examples)
 
     def add(
         self, stream: Stream, budget: int = DEFAULT_BUDGET, progress: Progress | None = None
@@ -302,12 +291,13 @@ class ShardedCounts:
         Raises:
             ValueError: this rank's rows would outgrow `budget` bytes; nothing was changed then.
         """
+        arriving = self._arriving(stream)
         more = measure(stream, self.rows, self.columns, self.pairs, self.group, progress)
         marginals = self.marginals.plus(more)
         with together(self.group, "making room for more examples"):
             self._make_room(marginals.pairs, budget)
         self.marginals = marginals
-        self.count(stream, progress)
+        self._count(arriving, progress)
 
     def _make_room(self, pairs: np.ndarray, budget: int) -> None:
         owned = self.owned
@@ -322,6 +312,35 @@ class ShardedCounts:
                 "refreshing"
             ) from error
         self.table = self.table.grown(room.whole, room.capacity)
+
+
+def _arriving(
+    stream: Stream, rows: int, columns: int, pairs: Pairs, group: dist.ProcessGroup | None
+) -> Arriving:
+    """Examples of all ranks as they are counted; the first set out at once."""
+
+    def prepared() -> Iterator[Examples]:
+        for examples in stream():
+            _check(examples, rows, columns)
+            yield pairs.prepared(examples)
+
+    return Arriving(prepared(), rows, columns, group)
+
+
+def _many(arriving: Arriving, progress: Progress | None) -> Iterator[Examples]:
+    """Examples of all ranks, many at once: each time, rows that occur are read and written."""
+    waiting: list[Examples] = []
+    tokens = 0
+    for own, examples in arriving:
+        waiting.append(examples)
+        tokens += examples.tokens
+        if progress:
+            progress(own)
+        if tokens >= AT_ONCE:
+            yield join(waiting)
+            waiting, tokens = [], 0
+    if waiting:
+        yield join(waiting)
 
 
 def empty_counts(
@@ -392,7 +411,8 @@ def count_pairs(
         ValueError: a feature or unit is out of range, or the layout does not fit the budget.
         UserError: another rank gave up or died.
     """
+    arriving = _arriving(stream, rows, columns, pairs, group)
     marginals = measure(stream, rows, columns, pairs, group, progress)
     counts = empty_counts(marginals, pairs, group, budget, layout, top_k, row_groups, unit_width)
-    counts.count(stream, progress, device)
+    counts._count(arriving, progress, device)
     return counts

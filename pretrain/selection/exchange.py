@@ -53,14 +53,25 @@ def _device(group: dist.ProcessGroup | None) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 
-def _gather(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
-    """[n] of every rank, all of one length -> [ranks, n]."""
+def _start_gather(values: np.ndarray, group: dist.ProcessGroup | None) -> Callable[[], np.ndarray]:
+    """[n] of every rank, all of one length; the returned function waits for [ranks, n]."""
     size = world(group)[1]
     mine = torch.from_numpy(np.ascontiguousarray(values)).to(_device(group))
     everyone = torch.empty(size, len(values), dtype=mine.dtype, device=mine.device)
     with speaking(group):
-        dist.all_gather(list(everyone), mine, group=group)
-        return everyone.cpu().numpy()
+        on_its_way = dist.all_gather(list(everyone), mine, group=group, async_op=True)
+
+    def wait() -> np.ndarray:
+        with speaking(group):
+            on_its_way.wait()
+            return everyone.cpu().numpy()
+
+    return wait
+
+
+def _gather(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
+    """[n] of every rank, all of one length -> [ranks, n]."""
+    return _start_gather(values, group)()
 
 
 @contextmanager
@@ -95,15 +106,18 @@ def _nobody_failed(states: Sequence[int], doing: str) -> None:
         )
 
 
-def gather_bytes(
+def _start_gather_bytes(
     payload: np.ndarray, sizes: Sequence[int], group: dist.ProcessGroup | None
-) -> list[np.ndarray]:
-    """[n] uint8 of every rank, in the order of ranks; `sizes` are the n of all ranks."""
+) -> Callable[[], list[np.ndarray]]:
+    """[n] uint8 of every rank, in the order of ranks, once they are waited for; `sizes` are the n
+    of all ranks."""
     longest = max(sizes)
+    if longest == 0:
+        return lambda: [np.zeros(0, np.uint8)] * len(sizes)
     padded = np.zeros(longest, dtype=np.uint8)
     padded[: len(payload)] = payload
-    everyone = _gather(padded, group) if longest else np.zeros((len(sizes), 0), np.uint8)
-    return [part[:size] for part, size in zip(everyone, sizes, strict=True)]
+    wait = _start_gather(padded, group)
+    return lambda: [part[:size] for part, size in zip(wait(), sizes, strict=True)]
 
 
 def gather_numbers(values: np.ndarray, group: dist.ProcessGroup | None) -> list[np.ndarray]:
@@ -112,7 +126,7 @@ def gather_numbers(values: np.ndarray, group: dist.ProcessGroup | None) -> list[
         return [values]
     counts = _gather(np.array([len(values)]), group)[:, 0]
     payload = np.ascontiguousarray(values, dtype=np.int64).view(np.uint8)
-    parts = gather_bytes(payload, [8 * int(n) for n in counts], group)
+    parts = _start_gather_bytes(payload, [8 * int(n) for n in counts], group)()
     return [np.frombuffer(part.tobytes(), dtype=np.int64) for part in parts]
 
 
@@ -155,14 +169,14 @@ class Gathered:
     more: bool
 
 
-def gather_examples(
+def start_exchange(
     examples: Examples | None,
     rows: int,
     columns: int,
     group: dist.ProcessGroup | None,
     state: int = LAST,
-) -> Gathered:
-    """Examples of every rank.
+) -> Callable[[], Gathered]:
+    """Sends this rank's examples to all others; the returned function waits for theirs.
 
     Args:
         examples: this rank's; None where it has none left.
@@ -193,17 +207,21 @@ def gather_examples(
         cut + (packed_size(units, documents, columns) if has_target else 0)
         for cut, (_, _, documents, units, has_target) in zip(cuts, headers, strict=True)
     ]
-    gathered = gather_bytes(np.concatenate(payload), sizes, group)
-    result = []
-    for part, cut, (_, tokens, documents, units, has_target) in zip(
-        gathered, cuts, headers, strict=True
-    ):
-        found = _unpack(part[:cut], tokens, documents, rows)
-        if has_target:
-            result.append(Examples(found, _unpack(part[cut:], units, documents, columns)))
-        else:
-            result.append(Examples(found))
-    return Gathered(result, any(other[0] == MORE for other in headers))
+    wait = _start_gather_bytes(np.concatenate(payload), sizes, group)
+
+    def receive() -> Gathered:
+        result = []
+        for part, cut, (_, tokens, documents, units, has_target) in zip(
+            wait(), cuts, headers, strict=True
+        ):
+            found = _unpack(part[:cut], tokens, documents, rows)
+            if has_target:
+                result.append(Examples(found, _unpack(part[cut:], units, documents, columns)))
+            else:
+                result.append(Examples(found))
+        return Gathered(result, any(other[0] == MORE for other in headers))
+
+    return receive
 
 
 def join(parts: Sequence[Examples]) -> Examples:
@@ -216,34 +234,61 @@ def join(parts: Sequence[Examples]) -> Examples:
     )
 
 
-def gathered_chunks(
-    chunks: Iterable[Examples], rows: int, columns: int, group: dist.ProcessGroup | None
-) -> Iterator[tuple[int, Examples]]:
+class Arriving:
     """Chunk after chunk of all ranks together, as often as the rank with the most has one.
 
-    Yields (tokens of this rank, examples of all ranks).
+    A chunk is on its way while the one before it is worked on; the first sets out when this is
+    made. All ranks make it, and go through it, at the same point among their other exchanges.
+
+    Iterating yields (tokens of this rank, examples of all ranks).
+
+    Args:
+        chunks: of this rank.
+        rows, columns: sources' tokens are below `rows`, targets' below `columns`.
+        group: the ranks; None for one process.
 
     Raises:
         UserError: another rank gave up or died.
     """
-    if world(group)[1] == 1:
-        yield from ((chunk.tokens, chunk) for chunk in chunks)
-        return
-    remaining = iter(chunks)
-    chunk, following = None, None
-    more = True
-    while more:
+
+    def __init__(
+        self,
+        chunks: Iterable[Examples],
+        rows: int,
+        columns: int,
+        group: dist.ProcessGroup | None,
+    ) -> None:
+        self.alone = world(group)[1] == 1
+        self.chunks = iter(chunks)
+        self.limits = rows, columns
+        self.group = group
+        self.following = None if self.alone else self._read()
+        self.under_way = None if self.alone else self._send()
+
+    def _read(self) -> Examples | None:
         try:
-            chunk = next(remaining, None) if following is None else following
-            following = next(remaining, None)
+            return next(self.chunks, None)
         except Exception:
             with suppress(UserError):  # which says what this rank knows already
-                gather_examples(None, rows, columns, group, FAILED)
+                start_exchange(None, *self.limits, self.group, FAILED)
             raise
-        state = LAST if following is None else MORE
-        gathered = gather_examples(chunk, rows, columns, group, state)
-        more = gathered.more
-        yield 0 if chunk is None else chunk.tokens, join(gathered.parts)
+
+    def _send(self) -> tuple[int, Callable[[], Gathered]]:
+        chunk = self.following
+        self.following = None if chunk is None else self._read()
+        state = LAST if self.following is None else MORE
+        return 0 if chunk is None else chunk.tokens, start_exchange(
+            chunk, *self.limits, self.group, state
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, Examples]]:
+        if self.alone:
+            yield from ((chunk.tokens, chunk) for chunk in self.chunks)
+        while self.under_way is not None:
+            own, receive = self.under_way
+            gathered = receive()
+            self.under_way = self._send() if gathered.more else None
+            yield own, join(gathered.parts)
 
 
 def add_up(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:

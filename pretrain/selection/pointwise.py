@@ -23,7 +23,7 @@ import numpy as np
 from pretrain.selection import kernels
 from pretrain.selection.counts import Marginals, ShardedCounts
 from pretrain.selection.documents import Documents, Examples
-from pretrain.selection.exchange import gather_examples, join, scatter_sums, world
+from pretrain.selection.exchange import join, scatter_sums, start_exchange, world
 
 SCALE = 2.0**32
 
@@ -100,7 +100,7 @@ class Scorer:
         mine = Examples(features, candidates)
         parts = [mine]
         if world(counts.group)[1] > 1:
-            parts = gather_examples(mine, counts.rows, counts.columns, counts.group).parts
+            parts = start_exchange(mine, counts.rows, counts.columns, counts.group)().parts
         everyone = join(parts)
         target = everyone.source if everyone.target is None else everyone.target
         settings = self.settings

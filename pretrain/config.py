@@ -24,9 +24,37 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
-Strategy = Literal["ntp", "reverse", "random", "max_mi", "min_mi", "fixed"]
-EstimatorName = Literal["joint", "pairwise", "operand_pair", "v_information"]
+Task = Literal["arithmetic", "multilabel", "text"]
+Strategy = Literal[
+    "ntp",
+    "reverse",
+    "random",
+    "frequency",
+    "max_mi",
+    "min_mi",
+    "fixed",
+    "learned",
+    "first",
+    "blank",
+]
+EstimatorName = Literal[
+    "joint", "pairwise", "operand_pair", "v_information", "chain",
+    "presence", "presence_top", "pmi", "npmi",
+]  # fmt: skip
 FITTED_STRATEGIES = ("max_mi", "min_mi")
+STRATEGIES_OF: dict[str, tuple[str, ...]] = {
+    "arithmetic": ("ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned"),
+    "multilabel": ("ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed"),
+    "text": ("ntp", "random", "max_mi", "min_mi", "first", "blank"),
+}
+ESTIMATORS_OF: dict[str, tuple[str, ...]] = {
+    "arithmetic": ("joint", "pairwise", "operand_pair", "v_information", "chain"),
+    "multilabel": ("presence", "presence_top", "pmi", "npmi"),
+    "text": ("pmi", "npmi"),
+}
+"""The first is the task's default."""
+PROBED = ("v_information", "chain")
+"""Estimators that train a probe and count no table."""
 
 
 class Section(BaseModel):
@@ -155,28 +183,79 @@ class ParallelConfig(Section):
 class DataConfig(Section):
     """What is learned."""
 
-    task: Literal["arithmetic"] = "arithmetic"
-    """Kind of examples."""
+    task: Task = "arithmetic"
+    """Kind of examples: arithmetic (made here), multilabel (texts with sets of labels), text."""
     operation: Literal["addition", "subtraction", "multiplication"] = "multiplication"
     """Arithmetic operation."""
     digits: Annotated[int, Field(ge=1, le=9)] = 2
     """Digits of each operand, zero-padded."""
+    digits_second: Annotated[int, Field(ge=1, le=9)] | None = None
+    """Digits of the second operand, where it has others than the first."""
     examples: PositiveInt | None = None
     """Operand pairs drawn in all, a*b and b*a counted once; every pair if not given (3 digits at
     the most)."""
+    path: Path | None = None
+    """Texts (multilabel, text): JSON lines with `text` and, for multilabel, `labels`; or, for text,
+    plain text."""
+    test_path: Path | None = None
+    """Held-out texts; a share of `path` if not given."""
+    document_gap: PositiveInt = 1
+    """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
+    2 every section."""
+    tokenizer: Path | None = None
+    """Tokenizer of texts, as tools.train_tokenizer or Hugging Face wrote it; the words of the
+    training texts by frequency if not given."""
+    vocabulary: PositiveInt = 8192
+    """Words that are kept where no tokenizer is given."""
+    minimum_documents: PositiveInt = 50
+    """Training texts that a label must have (multilabel); rarer ones are left out."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share of the pairs that is held out; a*b and b*a are always on the same side."""
+    """Share that is held out. a*b and b*a are always on the same side, as are equal texts."""
     split_seed: NonNegativeInt = 0
     """Seed of the split, apart from training.seed so that seeds share one test set."""
 
+    @property
+    def second_digits(self) -> int:
+        """Digits of the second operand, with the default resolved."""
+        return self.digits_second or self.digits
+
     @model_validator(mode="after")
     def _enumerable(self) -> DataConfig:
-        if self.digits > 3 and self.examples is None:
+        if max(self.digits, self.second_digits) > 3 and self.examples is None:
             raise ValueError(
-                f"data.digits {self.digits} has 10^{2 * self.digits} pairs; say how many to draw "
-                "with data.examples, for example 1000000"
+                f"data.digits {self.digits} has 10^{self.digits + self.second_digits} pairs; say "
+                "how many to draw with data.examples, for example 1000000"
             )
         return self
+
+    @model_validator(mode="after")
+    def _of_use(self) -> DataConfig:
+        if self.task != "arithmetic" and self.path is None:
+            raise ValueError(
+                f"data.task {self.task} needs data.path, the file that holds the training texts"
+            )
+        for name, tasks in _FIELDS_OF.items():
+            value = getattr(self, name)
+            if self.task not in tasks and value != DataConfig.model_fields[name].default:
+                raise ValueError(
+                    f"data.{name} {value} is of no use to data.task {self.task}; leave it out"
+                )
+        return self
+
+
+_FIELDS_OF = {
+    "operation": ("arithmetic",),
+    "digits": ("arithmetic",),
+    "digits_second": ("arithmetic",),
+    "examples": ("arithmetic",),
+    "path": ("multilabel", "text"),
+    "test_path": ("multilabel", "text"),
+    "document_gap": ("text",),
+    "tokenizer": ("multilabel", "text"),
+    "vocabulary": ("multilabel", "text"),
+    "minimum_documents": ("multilabel",),
+}
+"""Tasks that a field of `data` is of use to."""
 
 
 class SelectionConfig(Section):
@@ -184,10 +263,25 @@ class SelectionConfig(Section):
 
     strategy: Strategy = "max_mi"
     """Order of the target's units: ntp (natural), reverse, random (one permutation drawn from
-    selection.seed), max_mi and min_mi (by mutual information with the source), fixed."""
+    selection.seed), frequency (labels, most frequent first), max_mi and min_mi (by mutual
+    information with the source), fixed, learned (the order whose loss falls first). For text, the
+    token that is put in front of each sentence: none (ntp), max_mi, min_mi, random (any token of
+    the sentence), first (its first), blank (a token without content)."""
     estimator: EstimatorName = "joint"
-    """How MI(source; unit) is computed for max_mi and min_mi: from joint counts, or, v_information,
-    by a small probe that is trained to predict each unit from the source."""
+    """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
+    operand_pair from counts; v_information and chain by a small probe that is trained to predict
+    units from the source. Labels: presence (sum over the words of a text) and presence_top (mean
+    over those that tell the most), one order for all texts; pmi and npmi, each text its own. Text:
+    pmi and npmi. If not given, the first that the task has."""
+    features: Literal["before", "sentence"] = "sentence"
+    """Which tokens a sentence's tokens are scored by: those of the sentences before it in its
+    document, or the other ones of the sentence."""
+    minimum_count: PositiveInt = 5
+    """Pairs that were seen less often count as 0 (pmi, npmi)."""
+    smoothing: Fraction = 0.75
+    """Exponent of the distribution of features (pmi, npmi); 1 for none."""
+    positive: bool = True
+    """Leave negative values out (pmi, npmi)."""
     correction: Literal["none", "miller_madow", "shrinkage"] = "miller_madow"
     """Bias correction of the plug-in estimate; shrinkage is for thin counts, and knows nothing of a
     source that occurs once."""
@@ -226,10 +320,15 @@ class SelectionConfig(Section):
                     f"selection.{name} {given} is of no use to selection.strategy {self.strategy}, "
                     "which fits nothing; leave it out, or use max_mi or min_mi"
                 )
-            if self.estimator == "v_information":
+            if self.estimator in PROBED:
                 raise ValueError(
-                    f"selection.{name} {given}: estimator v_information has no table; leave it "
+                    f"selection.{name} {given}: estimator {self.estimator} has no table; leave it "
                     "out, or use joint, pairwise or operand_pair"
+                )
+            if name == "refresh_every" and self.estimator in ("pmi", "npmi"):
+                raise ValueError(
+                    f"selection.refresh_every {given}: scores of estimator {self.estimator} stay "
+                    "as they were fitted; leave it out"
                 )
         return self
 
@@ -347,6 +446,24 @@ class Config(BaseSettings):
     ) -> Any:
         """Only what is passed in counts: no environment variable changes a run unseen."""
         return (init_settings,)
+
+    @model_validator(mode="after")
+    def _selection_of_task(self) -> Config:
+        task, selection = self.data.task, self.selection
+        if selection.strategy not in STRATEGIES_OF[task]:
+            raise ValueError(
+                f"selection.strategy {selection.strategy} is not known to data.task {task}; use "
+                f"{', '.join(STRATEGIES_OF[task])}"
+            )
+        if selection.estimator not in ESTIMATORS_OF[task]:
+            if "estimator" in selection.model_fields_set:
+                raise ValueError(
+                    f"selection.estimator {selection.estimator} is not known to data.task {task}; "
+                    f"use {', '.join(ESTIMATORS_OF[task])}"
+                )
+            default = {"estimator": ESTIMATORS_OF[task][0]}
+            self.selection = selection.model_copy(update=default)
+        return self
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Config:

@@ -137,7 +137,7 @@ def test_addition_is_learned(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert lines(directory / "metrics.jsonl")[-1]["loss"] < 0.1
-    assert lines(directory / "evaluation.jsonl")[-1]["exact_match"] >= 0.9
+    assert lines(directory / "evaluation.jsonl")[-1]["metrics"]["exact_match"] >= 0.9
 
 
 def test_help_documents_every_field(tmp_path):

@@ -204,7 +204,7 @@ def load_run(run: Run) -> RunResult:
         bits=None if bits is None else tuple(bits),
         estimator=selection["estimator"],
         tokens=tuple(line["tokens"] for line in evaluations),
-        metric=tuple(line["exact_match"] for line in evaluations),
+        metric=tuple(line["metrics"][line["headline"]] for line in evaluations),
         unit_accuracy=tuple(tuple(line["unit_accuracy"]) for line in evaluations),
         samples=tuple(evaluations[-1]["samples"]),
         train_seconds=result["train_seconds"],

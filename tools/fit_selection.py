@@ -20,46 +20,46 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pretrain.config import Config, parse_arguments
-from pretrain.data.tasks import Task
+from pretrain.config import PROBED, Config, parse_arguments
 from pretrain.errors import ConfigError, UserError
 from pretrain.ranks import discover
-from pretrain.selection import artifact, selector
+from pretrain.selection import artifact
 from pretrain.selection.exchange import world
-from pretrain.selection.positions import PositionCounts
-from pretrain.training.job import build_task
-from pretrain.training.selecting import fit_or_load
+from pretrain.selection.selector import Selection
+from pretrain.training.selecting import Fitter, fit_or_load
+from pretrain.training.work import build_work
 from tools.readers import reading_config, reading_together
 
 
-def fit(config: Config, task: Task, out: Path, group: dist.ProcessGroup | None) -> dict[str, Any]:
+def fit(
+    config: Config, fitter: Fitter, out: Path, group: dist.ProcessGroup | None
+) -> dict[str, Any]:
     """Fit the table into `out`, or use the one that is there. Returns what is printed."""
     settings = config.selection.model_copy(update={"table": out})
     there = out.exists()
     shown = config.run.progress and world(group)[0] == 0
     fitted = config.model_copy(update={"selection": settings})
-    selection, _ = fit_or_load(fitted, task, group, shown)
+    selection, _ = fit_or_load(fitted, fitter, group, shown)
     return _report(out, selection, "was there already" if there else "fitted")
 
 
 def add(
     config: Config,
-    task: Task,
+    fitter: Fitter,
     out: Path,
     tables: Sequence[Path],
     group: dist.ProcessGroup | None,
 ) -> dict[str, Any]:
     """Write the sum of `tables` to `out`. Returns what is printed."""
     content, first = artifact.load(tables, group, config.selection.memory_bytes)
-    if not isinstance(content, PositionCounts):
-        raise UserError(f"{tables[0]} is no table of positions, which this configuration asks for")
     sources = [artifact.read_manifest(table).made_from["corpus"] for table in tables]
     origin = {**first.made_from, "corpus": sources}
+    selection = fitter.select(content)
     artifact.save(content, out, origin)
-    return _report(out, selector.select(config.selection, content, task.unit_names), "added up")
+    return _report(out, selection, "added up")
 
 
-def _report(out: Path, selection: selector.Selection, how: str) -> dict[str, Any]:
+def _report(out: Path, selection: Selection, how: str) -> dict[str, Any]:
     manifest = artifact.read_manifest(out)
     return {
         "out": str(out),
@@ -102,18 +102,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if options.out is None:
             raise ConfigError("--out is missing; name the folder of the table")
-        if given.selection.estimator == "v_information":
+        if given.selection.estimator in PROBED:
             raise ConfigError(
-                "selection.estimator v_information has no table; use joint, pairwise or "
-                "operand_pair"
+                f"selection.estimator {given.selection.estimator} has no table; use joint, "
+                "pairwise or operand_pair"
             )
         config = reading_config(given, ranks.world_size)
-        task = build_task(config)
+        fitter = build_work(config).fitter
         with reading_together(config, ranks) as group:
             if options.add:
-                report = add(config, task, options.out, options.add, group)
+                report = add(config, fitter, options.out, options.add, group)
             else:
-                report = fit(config, task, options.out, group)
+                report = fit(config, fitter, options.out, group)
     except UserError as error:
         # A rank's own trouble is told by that rank, what follows from it by the first alone.
         if rank == 0 or not isinstance(error, ConfigError):

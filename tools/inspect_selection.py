@@ -14,13 +14,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 
 import torch.distributed as dist
 
-from pretrain.config import Config, EstimatorName, parse_arguments
+from pretrain.config import ESTIMATORS_OF, Config, parse_arguments
 from pretrain.data.arithmetic import Arithmetic
-from pretrain.errors import UserError
+from pretrain.errors import ConfigError, UserError
 from pretrain.ranks import discover
 from pretrain.selection import selector
 from pretrain.selection.exchange import world
@@ -58,7 +58,7 @@ def as_json(selection: Selection) -> dict[str, Any]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the inspection."""
     parser.add_argument(
-        "--estimator", choices=get_args(EstimatorName), help="instead of selection.estimator"
+        "--estimator", choices=ESTIMATORS_OF["arithmetic"], help="instead of selection.estimator"
     )
     parser.add_argument(
         "--all-pairs", action="store_true", help="fit on every pair of operands, uncorrected"
@@ -75,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.inspect_selection", add_options
         )
+        if given.data.task != "arithmetic":
+            raise ConfigError(
+                f"data.task {given.data.task}: only arithmetic is inspected; tools.fit_selection "
+                "prints what other tasks select"
+            )
         config = reading_config(given, ranks.world_size, options.estimator)
         with reading_together(config, ranks) as group:
             selection = inspect(config, options.all_pairs, group)

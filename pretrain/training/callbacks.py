@@ -19,9 +19,9 @@ from pretrain.files import written_whole
 from pretrain.model.gpt import GPT
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
-from pretrain.training.evaluation import Evaluation
 from pretrain.training.progress import progress_bar
 from pretrain.training.run_directory import SELECTION, write_text
+from pretrain.training.work import Evaluation
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class TensorBoard(Callback):
                 self._writer.add_scalar(f"train/{name}", value, record.step)
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        self._writer.add_scalar("evaluation/exact_match", evaluation.exact_match, step)
+        for name, value in evaluation.metrics.items():
+            self._writer.add_scalar(f"evaluation/{name}", value, step)
         for unit, accuracy in enumerate(evaluation.unit_accuracy):
             self._writer.add_scalar(f"evaluation/unit_{unit}", accuracy, step)
 
@@ -142,7 +143,7 @@ class ProgressBar(Callback):
         self._show(loss=f"{record.loss:.4f}", tokens_per_s=f"{record.tokens_per_second:,.0f}")
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        self._show(exact=f"{100 * evaluation.exact_match:.1f}%")
+        self._show(**{evaluation.headline: f"{evaluation.value:.4f}"})
 
     def _show(self, **values: str) -> None:
         self._shown.update(values)

@@ -11,36 +11,21 @@ import torch
 
 from pretrain import topology as topologies
 from pretrain.config import Config
-from pretrain.data.arithmetic import Arithmetic
-from pretrain.data.batches import ExampleSource, Sampler, made_up_batch
+from pretrain.data.batches import Sampler, made_up_batch
 from pretrain.data.feed import BatchFeed
-from pretrain.data.tasks import Task, check_length
-from pretrain.errors import ConfigError
 from pretrain.model.flops import FORMULA, model_cost
 from pretrain.ranks import Ranks
 from pretrain.topology import Topology
 from pretrain.training.run_directory import RunDirectory
 from pretrain.training.selecting import SelectionSchedule
+from pretrain.training.work import build_work
 from pretrain.training.zero import state_bytes
-
-
-def build_task(config: Config) -> Task:
-    """The task that `data` describes, checked against the model's sequence length."""
-    task = Arithmetic(config.data)
-    check_length(task, config.model.sequence_length)
-    fixed, units = config.selection.fixed, len(task.unit_names)
-    if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != units:
-        raise ConfigError(
-            f"selection.fixed {list(fixed)} orders {len(fixed)} units, but the task has {units} "
-            f"({', '.join(task.unit_names)})"
-        )
-    return task
 
 
 def run(config: Config, ranks: Ranks) -> None:
     """Train as configured and leave the run directory behind."""
-    task = build_task(config)
-    vocabulary = config.vocabulary_size(task.tokenizer.size)
+    work = build_work(config)
+    vocabulary = config.vocabulary_size(work.tokenizer.size)
     directory = RunDirectory(config.run.directory)
     if ranks.rank == 0:
         directory.prepare(config)
@@ -55,31 +40,22 @@ def run(config: Config, ranks: Ranks) -> None:
             WeightSaver,
         )
         from pretrain.training.engine import Engine
-        from pretrain.training.evaluation import Evaluator
         from pretrain.training.loop import train
 
         settings = config.training
-        sampler = Sampler(len(task.train), settings.global_batch, settings.seed)
-        schedule = SelectionSchedule(config, topology, task, sampler)
+        sampler = Sampler(work.examples, settings.global_batch, settings.seed)
+        schedule = SelectionSchedule(config, topology, work.fitter, sampler)
         selection = schedule.current
         cost = model_cost(config.model, vocabulary)
         engine = Engine(config, topology, build(config, topology, vocabulary))
-        readers, length = topology.readers, config.model.sequence_length
         feed = BatchFeed(
-            ExampleSource(
-                task,
-                sampler,
-                schedule,
-                0 if readers is None else readers.rank,
-                topology.data.size,
-                length,
-            ),
+            work.source(schedule, sampler, topology),
             topology,
             settings.global_batch // topology.data.size,
-            length,
+            config.model.sequence_length,
             range(settings.steps),
         )
-        evaluator = Evaluator(config, topology, engine.deepspeed.module, task)
+        evaluator = work.evaluator(topology, engine.deepspeed.module, schedule)
         callbacks: list[Callback] = [WeightSaver(config, topology, engine.chunks, directory.path)]
         if topology.is_first_rank:
             print(topology.describe())
@@ -112,16 +88,16 @@ def run(config: Config, ranks: Ranks) -> None:
                 }
             )
             print(
-                f"exact match {100 * evaluation.exact_match:.1f}% of {evaluation.examples} "
-                f"held-out examples after {settings.steps} steps, {seconds:.0f} s; "
+                f"{evaluation} over {evaluation.examples:,} held-out examples after "
+                f"{settings.steps} steps, {seconds:.0f} s; "
                 f"results in {directory.path}"
             )
 
 
 def dry_run(config: Config, ranks: Ranks) -> None:
     """Build everything, run one made-up batch, print what it takes. Trains and writes nothing."""
-    task = build_task(config)
-    vocabulary = config.vocabulary_size(task.tokenizer.size)
+    work = build_work(config)
+    vocabulary = config.vocabulary_size(work.tokenizer.size)
     with topologies.start(config, ranks) as topology:
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine

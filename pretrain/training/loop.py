@@ -13,8 +13,8 @@ from pretrain.model.flops import ModelCost, peak_flops
 from pretrain.topology import Topology, device_name
 from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
 from pretrain.training.engine import Engine, StepResult
-from pretrain.training.evaluation import Evaluation, Evaluator
 from pretrain.training.schedule import learning_rate
+from pretrain.training.work import Evaluation, Evaluator
 
 
 class Meter:
@@ -95,7 +95,7 @@ def train(
         for callback in callbacks:
             callback.on_step(done)
         if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
-            evaluation = evaluator.run(batch.selection.transform)
+            evaluation = evaluator.run(batch.selection)
             for callback in callbacks:
                 callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
         meter.started += time.perf_counter() - paused

@@ -5,17 +5,19 @@ Only the ranks that read data hold the table; the others of their model copy are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch.distributed as dist
 
 from pretrain.config import Config
 from pretrain.data.batches import Sampler
-from pretrain.data.tasks import Task
 from pretrain.errors import UserError
 from pretrain.selection import artifact, selector
+from pretrain.selection.artifact import Content
+from pretrain.selection.counts import Progress, ShardedCounts
 from pretrain.selection.documents import Examples
 from pretrain.selection.exchange import world
 from pretrain.selection.positions import PositionCounts
@@ -24,23 +26,46 @@ from pretrain.topology import Axis, Topology
 from pretrain.training.progress import progress_bar
 
 
+def counts_of(table: Content) -> ShardedCounts:
+    """The pair counts of either kind of table."""
+    return table.counts if isinstance(table, PositionCounts) else table
+
+
 def _group(readers: Axis) -> dist.ProcessGroup | None:
     return readers.group if readers.size > 1 else None
 
 
-def made_from(config: Config, task: Task) -> dict[str, Any]:
-    """What a table depends on: corpus, tokenizer, estimator."""
-    return {
-        "task": config.data.task,
-        "corpus": task.train.checksum,
-        "tokenizer": task.tokenizer.fingerprint,
-        "estimator": config.selection.estimator,
-    }
+class Fitter(Protocol):
+    """How the targets of a task are selected, by the examples of its training split."""
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a table depends on: corpus, tokenizer, estimator."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that `fit` reports to its progress, over all readers."""
+        ...
+
+    def fit(
+        self, group: dist.ProcessGroup | None, progress: Progress
+    ) -> tuple[Selection, Content | None]:
+        """A selection and the table that it rests on, where there is one; every reader calls it."""
+        ...
+
+    def select(self, table: Content) -> Selection:
+        """The selection that a table implies."""
+        ...
+
+    def stream(self, table: Content, indices: np.ndarray) -> Iterable[Examples]:
+        """Training examples of these indices as rows and columns of the table."""
+        ...
 
 
 def fit_or_load(
-    config: Config, task: Task, group: dist.ProcessGroup | None, shown: bool
-) -> tuple[Selection, PositionCounts | None]:
+    config: Config, fitter: Fitter, group: dist.ProcessGroup | None, shown: bool
+) -> tuple[Selection, Content | None]:
     """A reader's selection and table: from `selection.table` if that is there, else fitted on the
     training split, and then saved there.
 
@@ -54,24 +79,14 @@ def fit_or_load(
     settings = config.selection
     if settings.table is not None and settings.table.exists():
         table, manifest = artifact.load(settings.table, group, settings.memory_bytes)
-        manifest.check_made_from(made_from(config, task))
-        assert isinstance(table, PositionCounts)
-        return selector.select(settings, table, task.unit_names), table
-    mine = task.train.shard(*world(group))
-    tokens = mine.features.size + mine.target.size
-    with progress_bar(2 * tokens, "fit selection", "token", shown, delay=1.0) as bar:
-        selection, fitted = selector.fit(
-            settings,
-            mine.features,
-            mine.target,
-            task.values,
-            task.unit_names,
-            group,
-            bar.update,
-        )
+        manifest.check_made_from(fitter.made_from)
+        return fitter.select(table), table
+    share = fitter.tokens // world(group)[1]
+    with progress_bar(share, "fit selection", "token", shown, delay=1.0) as bar:
+        selection, fitted = fitter.fit(group, bar.update)
     if settings.table is not None:
         assert fitted is not None
-        artifact.save(fitted, settings.table, made_from(config, task))
+        artifact.save(fitted, settings.table, fitter.made_from)
     return selection, fitted
 
 
@@ -84,21 +99,23 @@ class SelectionSchedule:
     Args:
         config: `selection` counts.
         topology: who reads.
-        task: where examples come from.
+        fitter: how the task's targets are selected.
         sampler: which examples a step sees.
     """
 
-    def __init__(self, config: Config, topology: Topology, task: Task, sampler: Sampler) -> None:
+    def __init__(
+        self, config: Config, topology: Topology, fitter: Fitter, sampler: Sampler
+    ) -> None:
         self.config = config
         self.topology = topology
-        self.task = task
+        self.fitter = fitter
         self.sampler = sampler
-        self.table: PositionCounts | None = None
+        self.table: Content | None = None
         self.counted = 0
         selection = None
         if topology.readers is not None:
             shown = config.run.progress and topology.is_first_rank
-            selection, self.table = fit_or_load(config, task, _group(topology.readers), shown)
+            selection, self.table = fit_or_load(config, fitter, _group(topology.readers), shown)
         self.current = selector.share(selection, topology.feed.group)
         self.previous = self.current
 
@@ -120,21 +137,18 @@ class SelectionSchedule:
         if table is None:
             return None
         try:
-            table.counts.add(lambda: self._streamed(table, step), settings.memory_bytes)
+            counts_of(table).add(lambda: self._streamed(table, step), settings.memory_bytes)
         except ValueError as error:
             raise UserError(f"selection.memory_gb {settings.memory_gb}: {error}") from error
-        return selector.select(settings, table, self.task.unit_names)
+        return self.fitter.select(table)
 
-    def _streamed(self, table: PositionCounts, stop: int) -> Iterator[Examples]:
+    def _streamed(self, table: Content, stop: int) -> Iterator[Examples]:
         """This reader's batches since the last refresh, as rows and columns of the table."""
         readers = self.topology.readers
         assert readers is not None
-        train = self.task.train
         for step in range(self.counted, stop):
             indices = self.sampler.indices(step, readers.rank, readers.size)
-            yield from table.stream(
-                train.features[indices], train.target[indices], self.config.selection.chunk_tokens
-            )()
+            yield from self.fitter.stream(table, indices)
 
     def save(self, path: Path) -> str | None:
         """Write the table and what is needed to go on from it; None where there is no table.
@@ -152,7 +166,7 @@ class SelectionSchedule:
             "previous": self.previous.to_json(),
             "current": self.current.to_json(),
         }
-        return artifact.save(self.table, path, made_from(self.config, self.task), state)
+        return artifact.save(self.table, path, self.fitter.made_from, state)
 
     def restore(self, path: Path) -> None:
         """Go on from what :meth:`save` wrote, with any number of readers.
@@ -165,8 +179,7 @@ class SelectionSchedule:
         if readers is not None:
             group = _group(readers)
             table, manifest = artifact.load(path, group, self.config.selection.memory_bytes)
-            manifest.check_made_from(made_from(self.config, self.task))
-            assert isinstance(table, PositionCounts)
+            manifest.check_made_from(self.fitter.made_from)
             self.table, state = table, manifest.state
         told = [state]
         feed = self.topology.feed

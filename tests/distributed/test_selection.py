@@ -208,13 +208,15 @@ def test_the_bytes_sent_are_those_of_the_formula(ranks):
 
 
 def share_out(parallel: dict) -> tuple[bool, tuple[int, ...], str]:
-    from pretrain.training.job import build_task
     from pretrain.training.selecting import SelectionSchedule
+    from pretrain.training.work import build_work
 
     config = load_config(None, {"parallel": parallel, "run": {"progress": False}})
     with topology.start(config) as here:
-        task = build_task(config)
-        selection = SelectionSchedule(config, here, task, Sampler(len(task.train), 4, 0)).current
+        work = build_work(config)
+        selection = SelectionSchedule(
+            config, here, work.fitter, Sampler(work.examples, 4, 0)
+        ).current
         return here.readers is not None, selection.rows_per_rank, selection.fingerprint
 
 

@@ -13,8 +13,8 @@ from pretrain.errors import ConfigError, UserError
 from pretrain.ranks import discover
 from pretrain.selection import artifact, selector
 from pretrain.selection.positions import count_positions
-from pretrain.training.job import build_task
 from pretrain.training.selecting import SelectionSchedule
+from pretrain.training.work import build_work
 from tests.gang import run_gang
 from tools.fit_selection import main as fit_selection
 
@@ -31,8 +31,8 @@ def make_config(**selection) -> Config:
 
 
 def schedule_of(config: Config, here: topology.Topology) -> SelectionSchedule:
-    task = build_task(config)
-    return SelectionSchedule(config, here, task, Sampler(len(task.train), 12, 5))
+    work = build_work(config)
+    return SelectionSchedule(config, here, work.fitter, Sampler(work.examples, 12, 5))
 
 
 def test_a_table_that_belongs_to_the_run_is_used_and_another_is_refused(tmp_path):
@@ -85,7 +85,7 @@ def test_a_refresh_counts_the_batches_and_is_the_same_for_any_number_of_ranks(tm
         assert run_gang(1, [(resumed, str(tmp_path / "2"), first, 8)])[0][0] == single[first:]
     # By hand: the training split and the batches of steps 0 to 5.
     config = make_config()
-    task = build_task(config)
+    task = build_work(config).task
     sampler = Sampler(len(task.train), 12, 5)
     seen = np.concatenate([sampler.indices(step, 0, 1) for step in range(6)])
     everything = np.concatenate([np.arange(len(task.train)), seen])

@@ -1,9 +1,7 @@
-"""Greedy decoding of held-out examples, restored to natural order before anything is scored."""
+"""Greedy decoding: the token that the model prefers, one by one, on any layout."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,29 +12,8 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from pretrain.config import Config
-from pretrain.data.tasks import Examples, Task
 from pretrain.model.gpt import GPT
-from pretrain.selection.transforms import Reorder
 from pretrain.topology import Topology
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores over all held-out examples, and a few samples.
-
-    Attributes:
-        exact_match: share of answers right in every unit.
-        unit_accuracy: share of right values per unit, natural order.
-        examples: number of examples scored.
-        seconds: wall time.
-        samples: dictionaries of source, target, prediction, raw (the model's own order), correct.
-    """
-
-    exact_match: float
-    unit_accuracy: tuple[float, ...]
-    examples: int
-    seconds: float
-    samples: tuple[dict[str, Any], ...]
 
 
 class GreedyDecoder:
@@ -112,81 +89,3 @@ def _forward(batches: Any, chunk: GPT, position: int, choose: Any) -> tuple[Tens
     positions = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
     output = chunk(input_ids=tokens, position_ids=positions, attention_mask=None)
     return output, lambda logits, non_loss_data: choose(logits[:, position])
-
-
-class Evaluator:
-    """Scores held-out examples, each data-parallel rank its share."""
-
-    def __init__(
-        self,
-        config: Config,
-        topology: Topology,
-        module: Any,
-        task: Task,
-        sample_count: int = 12,
-    ) -> None:
-        self.config = config
-        self.topology = topology
-        self.task = task
-        self.sample_count = sample_count
-        self.module = module
-        self.decoder = GreedyDecoder(config, topology, list(module))
-
-    def run(self, transform: Reorder) -> Evaluation:
-        """Decode, restore, score, and add up over the data-parallel ranks.
-
-        Args:
-            transform: how targets are predicted now.
-        """
-        started = time.perf_counter()
-        self.module.eval()
-        data = self.topology.data
-        held_out = self.task.test.head(self.config.training.evaluation_examples)
-        mine = held_out.shard(data.rank, data.size)
-        predicted = self._predict(mine, -(-len(held_out) // data.size))
-        natural = transform.restore(predicted)
-        right = natural == mine.target
-        sums = np.concatenate([[len(mine), right.all(axis=1).sum()], right.sum(axis=0)])
-        totals = torch.tensor(sums, dtype=torch.int64, device=self.topology.device)
-        if data.size > 1:
-            dist.all_reduce(totals, group=data.group)
-        count, exact, *units = totals.tolist()
-        return Evaluation(
-            exact_match=exact / count,
-            unit_accuracy=tuple(unit / count for unit in units),
-            examples=count,
-            seconds=time.perf_counter() - started,
-            samples=tuple(self._samples(mine, predicted, natural)),
-        )
-
-    def _predict(self, mine: Examples, longest_share: int) -> np.ndarray:
-        """[n, units] predictions; every rank runs the same number of equal batches, as weights
-        that are sharded over ranks need."""
-        size = min(self.config.training.evaluation_batch, longest_share)
-        batches = -(-longest_share // size)
-        order = np.arange(batches * size) % max(1, len(mine))
-        if len(mine) == 0:
-            source = np.zeros((batches * size, mine.source.shape[1]), dtype=np.int64)
-        else:
-            source = mine.source[order]
-        units, pad = mine.target.shape[1], self.task.tokenizer.pad_id
-        parts = [
-            self.decoder.generate(source[start : start + size], units, pad)
-            for start in range(0, len(source), size)
-        ]
-        return np.concatenate(parts)[: len(mine)]
-
-    def _samples(
-        self, examples: Examples, predicted: np.ndarray, natural: np.ndarray
-    ) -> list[dict[str, Any]]:
-        decode = self.task.tokenizer.decode
-        return [
-            {
-                "source": decode(examples.source[i]),
-                "target": decode(examples.target[i]),
-                "prediction": decode(natural[i]),
-                "raw": decode(predicted[i]),
-                "correct": bool((natural[i] == examples.target[i]).all()),
-            }
-            for i in range(min(self.sample_count, len(examples)))
-        ]

@@ -10,7 +10,7 @@ import torch
 from pretrain import topology
 from pretrain.config import load_config
 from pretrain.data.arithmetic import Arithmetic
-from pretrain.selection.transforms import Reorder
+from pretrain.selection.selector import Selection
 from tests.gang import run_gang
 
 
@@ -42,13 +42,13 @@ def test_answers_are_restored_before_they_are_scored():
     task = Arithmetic(config.data)
     order = (2, 1, 3, 0)
     with topology.start(config) as here:
-        from pretrain.training.evaluation import Evaluator
+        from pretrain.training.arithmetic_work import PositionEvaluator
 
-        evaluator = Evaluator(config, here, torch.nn.ModuleList(), task)
+        evaluator = PositionEvaluator(config, here, torch.nn.ModuleList(), task)
         evaluator.decoder = known_answers(task, order, wrong_from=75)
-        result = evaluator.run(Reorder(order))
+        result = evaluator.run(Selection("fixed", order, task.unit_names))
     assert result.examples == 100
-    assert result.exact_match == 0.75
+    assert result.value == 0.75
     # The malformed token stands where the order puts its first unit: the tens.
     assert result.unit_accuracy == (1.0, 1.0, 0.75, 1.0)
     sample = result.samples[0]
@@ -75,12 +75,12 @@ def decode(parallel):
     task = Arithmetic(config.data)
     with topology.start(config) as here:
         from pretrain.model.gpt import build
+        from pretrain.training.arithmetic_work import PositionEvaluator
         from pretrain.training.engine import Engine
-        from pretrain.training.evaluation import Evaluator
 
         engine = Engine(config, here, build(config, here, 16))
-        evaluator = Evaluator(config, here, engine.deepspeed.module, task)
-        result = evaluator.run(Reorder((3, 2, 1, 0)))
+        evaluator = PositionEvaluator(config, here, engine.deepspeed.module, task)
+        result = evaluator.run(Selection("reverse", (3, 2, 1, 0), task.unit_names))
         source = task.test.source[:16]
         return evaluator.decoder.generate(source, 4, 14).tolist(), result.unit_accuracy
 

@@ -1,0 +1,212 @@
+"""Arithmetic in a training job: digits reordered, decoded greedily, restored, compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pretrain.config import Config
+from pretrain.data.arithmetic import Arithmetic
+from pretrain.data.batches import ExampleSource, Sampler
+from pretrain.data.tasks import Examples, Task, check_length
+from pretrain.data.tokenizers import Tokenizer
+from pretrain.errors import ConfigError, UserError
+from pretrain.selection import selector
+from pretrain.selection.artifact import Content
+from pretrain.selection.counts import Progress
+from pretrain.selection.documents import Examples as Counted
+from pretrain.selection.exchange import world
+from pretrain.selection.positions import PositionCounts
+from pretrain.selection.selector import Selection
+from pretrain.topology import Topology
+from pretrain.training.selecting import Fitter, SelectionSchedule
+from pretrain.training.work import Evaluation
+
+SAMPLES = 12
+
+
+class PositionFitter:
+    """Orders the positions of a target.
+
+    Args:
+        config: `selection` says how.
+        task: where examples come from.
+    """
+
+    def __init__(self, config: Config, task: Task) -> None:
+        self.config = config
+        self.task = task
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a table depends on."""
+        return {
+            "task": self.config.data.task,
+            "corpus": self.task.train.checksum,
+            "tokenizer": self.task.tokenizer.fingerprint,
+            "estimator": self.config.selection.estimator,
+        }
+
+    @property
+    def tokens(self) -> int:
+        """Each token of features and targets is counted twice."""
+        train = self.task.train
+        return 2 * (train.features.size + train.target.size)
+
+    def fit(
+        self, group: dist.ProcessGroup | None, progress: Progress
+    ) -> tuple[Selection, PositionCounts | None]:
+        """Fit on this reader's share of the training split, together with the others."""
+        mine = self.task.train.shard(*world(group))
+        return selector.fit(
+            self.config.selection,
+            mine.features,
+            mine.target,
+            self.task.values,
+            self.task.unit_names,
+            group,
+            progress,
+        )
+
+    def select(self, table: Content) -> Selection:
+        """The order that a table implies."""
+        if not isinstance(table, PositionCounts):
+            raise UserError("the table holds no positions, which data.task arithmetic asks for")
+        return selector.select(self.config.selection, table, self.task.unit_names)
+
+    def stream(self, table: Content, indices: np.ndarray) -> Iterable[Counted]:
+        """Training examples of these indices as rows and columns of the table."""
+        assert isinstance(table, PositionCounts)
+        train = self.task.train
+        chunk = self.config.selection.chunk_tokens
+        return table.stream(train.features[indices], train.target[indices], chunk)()
+
+
+class ArithmeticWork:
+    """Arithmetic as a training job sees it.
+
+    Raises:
+        ConfigError: an example does not fit the model, or `selection.fixed` not the task.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.task = task = Arithmetic(config.data)
+        check_length(task, config.model.sequence_length)
+        fixed, units = config.selection.fixed, len(task.unit_names)
+        if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != units:
+            raise ConfigError(
+                f"selection.fixed {list(fixed)} orders {len(fixed)} units, but the task has "
+                f"{units} ({', '.join(task.unit_names)})"
+            )
+        self.tokenizer: Tokenizer = task.tokenizer
+        self.examples = len(task.train)
+        self.fitter: Fitter = PositionFitter(config, task)
+
+    def source(
+        self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
+    ) -> ExampleSource:
+        """Batches of this rank."""
+        readers = topology.readers
+        return ExampleSource(
+            self.task,
+            sampler,
+            schedule,
+            0 if readers is None else readers.rank,
+            topology.data.size,
+            self.config.model.sequence_length,
+        )
+
+    def evaluator(
+        self, topology: Topology, module: Any, schedule: SelectionSchedule
+    ) -> PositionEvaluator:
+        """Scores the model chunks in `module`."""
+        return PositionEvaluator(self.config, topology, module, self.task)
+
+
+class PositionEvaluator:
+    """Decodes held-out examples, each data-parallel rank its share; answers are restored to natural
+    order before anything is scored."""
+
+    def __init__(
+        self,
+        config: Config,
+        topology: Topology,
+        module: Any,
+        task: Task,
+        sample_count: int = SAMPLES,
+    ) -> None:
+        self.config = config
+        self.topology = topology
+        self.task = task
+        self.sample_count = sample_count
+        self.module = module
+        from pretrain.training.decoding import GreedyDecoder  # loads Megatron-Core
+
+        self.decoder = GreedyDecoder(config, topology, list(module))
+
+    def run(self, selection: Selection) -> Evaluation:
+        """Decode, restore, score, and add up over the data-parallel ranks.
+
+        Args:
+            selection: how targets are predicted now.
+        """
+        started = time.perf_counter()
+        self.module.eval()
+        data = self.topology.data
+        held_out = self.task.test.head(self.config.training.evaluation_examples)
+        mine = held_out.shard(data.rank, data.size)
+        predicted = self._predict(mine, -(-len(held_out) // data.size))
+        natural = selection.transform.restore(predicted)
+        right = natural == mine.target
+        sums = np.concatenate([[len(mine), right.all(axis=1).sum()], right.sum(axis=0)])
+        totals = torch.tensor(sums, dtype=torch.int64, device=self.topology.device)
+        if data.size > 1:
+            dist.all_reduce(totals, group=data.group)
+        count, exact, *units = totals.tolist()
+        return Evaluation(
+            headline="exact_match",
+            higher_is_better=True,
+            metrics={"exact_match": exact / count},
+            unit_accuracy=tuple(unit / count for unit in units),
+            examples=count,
+            seconds=time.perf_counter() - started,
+            samples=tuple(self._samples(mine, predicted, natural)),
+        )
+
+    def _predict(self, mine: Examples, longest_share: int) -> np.ndarray:
+        """[n, units] predictions; every rank runs the same number of equal batches, as weights
+        that are sharded over ranks need."""
+        size = min(self.config.training.evaluation_batch, longest_share)
+        batches = -(-longest_share // size)
+        order = np.arange(batches * size) % max(1, len(mine))
+        if len(mine) == 0:
+            source = np.zeros((batches * size, mine.source.shape[1]), dtype=np.int64)
+        else:
+            source = mine.source[order]
+        units, pad = mine.target.shape[1], self.task.tokenizer.pad_id
+        parts = [
+            self.decoder.generate(source[start : start + size], units, pad)
+            for start in range(0, len(source), size)
+        ]
+        return np.concatenate(parts)[: len(mine)]
+
+    def _samples(
+        self, examples: Examples, predicted: np.ndarray, natural: np.ndarray
+    ) -> list[dict[str, Any]]:
+        decode = self.task.tokenizer.decode
+        return [
+            {
+                "source": decode(examples.source[i]),
+                "target": decode(examples.target[i]),
+                "prediction": decode(natural[i]),
+                "raw": decode(predicted[i]),
+                "correct": bool((natural[i] == examples.target[i]).all()),
+            }
+            for i in range(min(self.sample_count, len(examples)))
+        ]

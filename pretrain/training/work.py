@@ -1,0 +1,89 @@
+"""What a training job asks of a task: examples, how they are selected, how a model is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pretrain.config import Config
+from pretrain.data.batches import Sampler
+from pretrain.data.feed import BatchSource
+from pretrain.data.tokenizers import Tokenizer
+from pretrain.selection.selector import Selection
+from pretrain.topology import Topology
+from pretrain.training.selecting import Fitter, SelectionSchedule
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of held-out examples, and a few samples.
+
+    Attributes:
+        headline: name of the metric that counts.
+        higher_is_better: of the headline.
+        metrics: every metric by name; shares are in [0, 1].
+        unit_accuracy: share of right values per unit, natural order; empty where targets have no
+            such units.
+        examples: number of examples scored.
+        seconds: wall time.
+        samples: what the model made of a few examples, as JSON values.
+    """
+
+    headline: str
+    higher_is_better: bool
+    metrics: dict[str, float]
+    unit_accuracy: tuple[float, ...]
+    examples: int
+    seconds: float
+    samples: tuple[dict[str, Any], ...]
+
+    @property
+    def value(self) -> float:
+        """The metric that counts."""
+        return self.metrics[self.headline]
+
+    def __str__(self) -> str:
+        return f"{self.headline.replace('_', ' ')} {self.value:.4f}"
+
+
+class Evaluator(Protocol):
+    """Scores the model on held-out examples."""
+
+    def run(self, selection: Selection) -> Evaluation:
+        """Score; every rank calls it and gets the result.
+
+        Args:
+            selection: how targets are predicted now.
+        """
+        ...
+
+
+class Work(Protocol):
+    """A task as a training job sees it.
+
+    Attributes:
+        tokenizer: of the model's tokens.
+        examples: what the sampler draws from: training examples, or sequences of a text.
+        fitter: how targets are selected.
+    """
+
+    tokenizer: Tokenizer
+    examples: int
+    fitter: Fitter
+
+    def source(
+        self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
+    ) -> BatchSource:
+        """Batches of this rank."""
+        ...
+
+    def evaluator(self, topology: Topology, module: Any, schedule: SelectionSchedule) -> Evaluator:
+        """Scores the model chunks in `module`."""
+        ...
+
+
+def build_work(config: Config) -> Work:
+    """The task that `data` describes, checked against the model's sequence length."""
+    from pretrain.training.arithmetic_work import ArithmeticWork
+
+    return ArithmeticWork(config)

@@ -1,110 +1,39 @@
 """Train a configuration once per strategy and seed with the same budget, and compare.
 
     python -m tools.compare_strategies --config configs/smoke/multiplication.yaml \\
-        --strategies ntp,max_mi,reverse --seeds 0,1,2 --out runs/multiplication
+        --strategies ntp,max_mi,max_mi:estimator=pairwise,fixed:fixed=3-2-1-0 \\
+        --seeds 0,1,2 --out runs/multiplication
 
-Each run goes through the same entry as a training job, `pretrain/main.py`, started by the deepspeed
-launcher where there are several processes. Runs that are complete are not trained again, so an
-interrupted comparison goes on where it stopped. Fields of the configuration can be overridden as in
-training (`--training.steps 2000`).
+A strategy may change fields of `selection`, each after a colon. Each run goes through the same
+entry as a training job, `pretrain/main.py`, started by the deepspeed launcher where there are
+several processes. Runs that are complete are not trained again, so an interrupted comparison goes
+on where it stopped. Fields of the configuration can be overridden as in training
+(`--training.steps 2000`).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
 
 import torch
-import yaml
 from tqdm import tqdm
 
-from pretrain.config import Config, Strategy, load_config, parse_arguments
+from pretrain.config import Config, parse_arguments
 from pretrain.errors import ConfigError, UserError
 from pretrain.ranks import free_port
-from pretrain.topology import device_name
 from pretrain.training.progress import progress_bar
-from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
-from tools.report import Comparison, RunResult, format_table, write_report
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Run:
-    """One strategy with one seed."""
-
-    strategy: str
-    seed: int
-    config: Config
-
-    @property
-    def name(self) -> str:
-        """Folder below the comparison's."""
-        return f"{self.strategy}-seed{self.seed}"
-
-    @property
-    def directory(self) -> Path:
-        """Folder of the run."""
-        return self.config.run.directory
-
-    @property
-    def result(self) -> dict[str, Any] | None:
-        """The result of a complete run of exactly this configuration; None otherwise.
-
-        Raises:
-            ConfigError: the folder holds a run of another configuration.
-        """
-        path = self.directory / CONFIG
-        if not path.exists():
-            return None
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        wanted = yaml.safe_load(self.config.to_yaml())
-        different = [
-            f"{section}.{field} is {found.get(section, {}).get(field)!r} there, {value!r} here"
-            for section, fields in wanted.items()
-            if section != "run"
-            for field, value in fields.items()
-            if found.get(section, {}).get(field) != value
-        ]
-        if different:
-            raise ConfigError(
-                f"{self.directory} holds a run of another configuration: {different[0]}; choose "
-                "another --out, or remove that folder"
-            )
-        return RunDirectory(self.directory).result()
-
-
-def plan(config: Config, strategies: Sequence[str], seeds: Sequence[int], out: Path) -> list[Run]:
-    """Every run of the comparison; they differ in strategy, seed and folder only."""
-    base = config.model_dump()
-    runs = []
-    for seed in seeds:
-        for strategy in strategies:
-            changed = {
-                **base,
-                "selection": {**base["selection"], "strategy": strategy},
-                "training": {**base["training"], "seed": seed},
-                "run": {
-                    **base["run"],
-                    "directory": out / f"{strategy}-seed{seed}",
-                    "progress": False,
-                    "overwrite": True,
-                },
-            }
-            runs.append(Run(strategy, seed, load_config(None, changed)))
-    return runs
+from tools.comparison.origin import ROOT, commit, environment
+from tools.comparison.runs import Run, json_lines, load_run, plan, title
+from tools.comparison.variants import parse_variants
+from tools.report import Comparison, check, format_table, write_report
 
 
 def launch(run: Run, processes: int, threads: int) -> None:
@@ -132,14 +61,6 @@ def launch(run: Run, processes: int, threads: int) -> None:
     if code != 0 or run.result is None:
         end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         raise UserError(f"run {run.name} failed with exit code {code}; {log} ends with\n{end}")
-
-
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines file; a line that is still being written is left out."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
 
 
 def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
@@ -189,76 +110,6 @@ def show(bar: tqdm, runs: Sequence[Run]) -> None:
     bar.update(done - bar.n)
 
 
-def load_run(run: Run) -> RunResult:
-    """What a complete run left in its folder."""
-    result = run.result
-    assert result is not None
-    selection = json.loads((run.directory / SELECTION).read_text(encoding="utf-8"))
-    evaluations = list(json_lines(run.directory / "evaluation.jsonl"))
-    bits = selection["bits"]
-    return RunResult(
-        strategy=run.strategy,
-        seed=run.seed,
-        order=tuple(selection["order"]),
-        unit_names=tuple(selection["unit_names"]),
-        bits=None if bits is None else tuple(bits),
-        estimator=selection["estimator"],
-        tokens=tuple(line["tokens"] for line in evaluations),
-        metric=tuple(line["metrics"][line["headline"]] for line in evaluations),
-        unit_accuracy=tuple(tuple(line["unit_accuracy"]) for line in evaluations),
-        samples=tuple(evaluations[-1]["samples"]),
-        train_seconds=result["train_seconds"],
-        selection_seconds=selection["seconds"],
-        model_flops=float(result["model_flops"]),
-        parameters=result["parameters"],
-    )
-
-
-def commit() -> str:
-    """Commit of the code, marked where the tree differs from it; `unknown` outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            " with changes" if git("status", "--porcelain", "-uno") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def environment() -> dict[str, str]:
-    """Versions and hardware that figures depend on."""
-    names = ("torch", "deepspeed", "megatron-core", "numpy")
-    cuda = torch.cuda.is_available()
-    return {
-        "device": device_name(torch.device("cuda")) if cuda else f"CPU ({platform.machine()})",
-        "cores": str(len(os.sched_getaffinity(0))),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-def split_names(text: str) -> list[str]:
-    """`a,b` as a list.
-
-    Raises:
-        ConfigError: a strategy is unknown or named twice.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in get_args(Strategy):
-            raise ConfigError(
-                f"--strategies: {name} is unknown; use {', '.join(get_args(Strategy))}"
-            )
-    if not names or len(set(names)) != len(names):
-        raise ConfigError(f"--strategies {text}: name each strategy once")
-    return names
-
-
 def split_seeds(text: str) -> list[int]:
     """`0,1,2` as a list.
 
@@ -279,11 +130,66 @@ def default_processes(config: Config) -> int:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the comparison."""
-    parser.add_argument("--strategies", default="ntp,max_mi", help="comma-separated strategies")
+    parser.add_argument(
+        "--strategies",
+        default="ntp,max_mi",
+        help="comma-separated strategies; one may change fields of selection, as in "
+        "max_mi:estimator=pairwise:tie_bits=0 or fixed:fixed=3-2-1-0",
+    )
     parser.add_argument("--seeds", default="0", help="comma-separated seeds")
     parser.add_argument("--out", type=Path, required=True, help="folder of the comparison")
     parser.add_argument("--processes", type=int, help="processes of each run")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument(
+        "--report-only", action="store_true", help="train nothing; report the runs that are there"
+    )
+
+
+def complete(runs: Sequence[Run]) -> list[Run]:
+    """The runs that can be reported.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [run for run in runs if run.result is not None]
+    if not found:
+        raise UserError(
+            f"--report-only: none of the {len(runs)} runs below {runs[0].directory.parent} is "
+            "complete; train them without --report-only"
+        )
+    return found
+
+
+def compare(config: Config, runs: Sequence[Run], arguments: Sequence[str]) -> Comparison:
+    """All that the report is made of, from the runs that are complete.
+
+    Raises:
+        UserError: no run is complete, or their figures cannot be compared.
+    """
+    done = complete(runs)
+    results = [load_run(run) for run in done]
+    first = done[0].result
+    assert first is not None
+    comparison = Comparison(
+        title=title(config),
+        task=config.data.task,
+        metric_name=first["headline"],
+        higher_is_better=first["higher_is_better"],
+        runs=tuple(results),
+        missing=tuple(run.name for run in runs if run not in done),
+        config_yaml=config.to_yaml(),
+        commit=commit(),
+        environment=environment() | {"layout": first["layout"]},
+        command=shlex.join(["python", "-m", "tools.compare_strategies", *arguments]),
+    )
+    try:
+        check(comparison)
+    except ValueError as error:
+        raise UserError(
+            f"{done[0].directory.parent}: {error}; leave that strategy or seed out of --strategies "
+            "or --seeds, or remove its folder to train it again"
+        ) from error
+    return comparison
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -291,23 +197,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         config, options = parse_arguments(arguments, "tools.compare_strategies", add_options)
-        strategies, seeds = split_names(options.strategies), split_seeds(options.seeds)
+        variants, seeds = parse_variants(options.strategies), split_seeds(options.seeds)
         processes = options.processes or default_processes(config)
         config.check_layout(processes)
-        runs = plan(config, strategies, seeds, options.out)
+        runs = plan(config, variants, seeds, options.out)
         started = time.perf_counter()
-        train_all(runs, processes, max(1, options.jobs))
-        data = config.data
-        comparison = Comparison(
-            title=f"{data.digits}-digit {data.operation}, {config.training.steps:,} steps",
-            metric_name="exact_match",
-            runs=tuple(load_run(run) for run in runs),
-            config_yaml=config.to_yaml(),
-            commit=commit(),
-            environment=environment() | {"processes": str(processes)},
-            command=shlex.join(["python", "-m", "tools.compare_strategies", *arguments]),
-        )
-        summary = write_report(comparison, options.out)
+        if not options.report_only:
+            train_all(runs, processes, max(1, options.jobs))
+        summary = write_report(compare(config, runs, arguments), options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

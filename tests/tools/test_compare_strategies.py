@@ -5,7 +5,9 @@ import pytest
 from pretrain.config import load_config
 from pretrain.errors import ConfigError
 from tools import compare_strategies
-from tools.compare_strategies import main, plan, split_names, split_seeds
+from tools.compare_strategies import main, split_seeds
+from tools.comparison.runs import plan
+from tools.comparison.variants import parse_variants
 
 SMALL = [
     "--model.hidden_size", "16", "--model.sequence_length", "10", "--training.steps", "4",
@@ -15,7 +17,8 @@ SMALL = [
 
 
 def test_runs_differ_in_strategy_seed_and_folder_only(tmp_path):
-    runs = plan(load_config(None, {"training": {"steps": 7}}), ["ntp", "max_mi"], [0, 3], tmp_path)
+    config = load_config(None, {"training": {"steps": 7}})
+    runs = plan(config, parse_variants("ntp,max_mi"), [0, 3], tmp_path)
     assert [run.name for run in runs] == [
         "ntp-seed0", "max_mi-seed0", "ntp-seed3", "max_mi-seed3",
     ]  # fmt: skip
@@ -26,14 +29,150 @@ def test_runs_differ_in_strategy_seed_and_folder_only(tmp_path):
 
 
 def test_arguments_are_checked():
-    assert split_names("ntp, max_mi") == ["ntp", "max_mi"]
+    assert [variant.label for variant in parse_variants("ntp, max_mi")] == ["ntp", "max_mi"]
     assert split_seeds("0,2") == [0, 2]
     for text in ("best", "ntp,ntp", ""):
         with pytest.raises(ConfigError, match="--strategies"):
-            split_names(text)
+            parse_variants(text)
     for text in ("a", "1,1", "-1", ""):
         with pytest.raises(ConfigError, match="--seeds"):
             split_seeds(text)
+
+
+def test_variants_have_labels_folders_and_fields():
+    text = "ntp, max_mi:estimator=pairwise:tie_bits=0 ,fixed:fixed=[3,2,1,0],fixed:fixed=0-1-2-3"
+    variants = parse_variants(text)
+    assert [variant.label for variant in variants] == [
+        "ntp", "max_mi estimator=pairwise tie_bits=0", "fixed 3-2-1-0", "fixed 0-1-2-3",
+    ]  # fmt: skip
+    assert [variant.folder for variant in variants] == [
+        "ntp", "max_mi,estimator=pairwise,tie_bits=0", "fixed,3-2-1-0", "fixed,0-1-2-3",
+    ]  # fmt: skip
+    assert variants[1].selection == {"strategy": "max_mi", "estimator": "pairwise", "tie_bits": 0}
+    assert variants[2].selection == {"strategy": "fixed", "fixed": [3, 2, 1, 0]}
+
+
+def test_folders_of_different_variants_differ_and_are_safe():
+    texts = ["max_mi:table=a/b", "max_mi:table=a,max_mi:table=a_b", "max_mi:table=../a b"]
+    folders = [variant.folder for text in texts for variant in parse_variants(text)]
+    assert len(set(folders)) == 4
+    assert not any(set(folder) & set("/ ~*$'\"") for folder in folders)
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        ("max_mi:features", "features has no value; expected STRATEGY:field=value|has no value"),
+        ("max_mi:featurs=before", "featurs is no field of selection; use .*features"),
+        ("max_mi:strategy=ntp", "strategy is no field of selection"),
+        ("max_mi:tie_bits=0:tie_bits=1", "a field is set twice"),
+        ("max_mi:tie_bits=0,max_mi:tie_bits=0", "max_mi tie_bits=0 is there twice"),
+        ("fixed:fixed=[3,2", "no YAML; write an order as .3,2,1,0. or 3-2-1-0"),
+        (" , ", "names no strategy"),
+    ],
+)
+def test_what_is_wrong_with_a_variant_is_said(text, words):
+    with pytest.raises(ConfigError, match=f"--strategies.*({words})"):
+        parse_variants(text)
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        ("max_mi:tie_bits=-1", "--strategies max_mi tie_bits=-1: .*selection.tie_bits"),
+        ("max_mi:estimator=best", "selection.estimator.*found 'best'"),
+        ("fixed", "needs selection.fixed, for example"),
+        ("fixed:fixed=1-1", "not a permutation"),
+        ("frequency", "not known to data.task arithmetic; use ntp, reverse"),
+        ("max_mi,max_mi:estimator=joint", "max_mi and max_mi estimator=joint are the same"),
+    ],
+)
+def test_variants_are_checked_by_the_configuration(text, words, tmp_path):
+    with pytest.raises(ConfigError, match=f"(?s){words}"):
+        plan(load_config(), parse_variants(text), [0], tmp_path)
+
+
+def test_runs_of_variants_have_their_fields(tmp_path):
+    variants = parse_variants("max_mi:estimator=pairwise,fixed:fixed=3-2-1-0")
+    first, second = plan(load_config(), variants, [2], tmp_path)
+    assert first.config.selection.estimator == "pairwise"
+    assert first.directory == tmp_path / "max_mi,estimator=pairwise-seed2"
+    assert second.config.selection.fixed == (3, 2, 1, 0)
+
+
+def fake_training(run, *_):
+    """Leaves what a run leaves, without training."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    order = [3, 2, 1, 0] if run.variant.strategy == "reverse" else [0, 1, 2, 3]
+    selection = {
+        "order": order, "unit_names": ["th", "h", "te", "u"], "bits": None, "estimator": None,
+        "seconds": 0.5, "step": 0,
+    }  # fmt: skip
+    score = {
+        "headline": "exact_match", "higher_is_better": True, "unit_accuracy": [0.5] * 4,
+        "metrics": {"exact_match": 0.25 + run.seed / 4}, "samples": [], "tokens": 100,
+    }  # fmt: skip
+    result = {"train_seconds": 2.0, "model_flops": 5, "parameters": 3, "layout": "1 process"}
+    (run.directory / "config.yaml").write_text(run.config.to_yaml())
+    (run.directory / "selection.json").write_text(json.dumps(selection))
+    (run.directory / "selection.jsonl").write_text(f"{json.dumps(selection)}\n" * 2)
+    (run.directory / "evaluation.jsonl").write_text(f"{json.dumps(score)}\n" + '{"half a li')
+    (run.directory / "result.json").write_text(json.dumps({**score, **result}))
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
+    strategies = "ntp,max_mi:estimator=pairwise,reverse"
+    arguments = ["--strategies", strategies, "--seeds", "0,1", "--out", str(tmp_path), *SMALL]
+    trained = []
+
+    def interrupted(run, *rest):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(run.name)
+        fake_training(run, *rest)
+
+    monkeypatch.setattr(compare_strategies, "launch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(arguments)
+    assert trained == ["ntp-seed0", "max_mi,estimator=pairwise-seed0", "reverse-seed0"]
+
+    # The report of what is there says what is missing.
+    capsys.readouterr()
+    assert main([*arguments, "--report-only"]) == 0
+    summary = json.loads((tmp_path / "comparison.json").read_text())
+    assert summary["missing"] == ["ntp-seed1", "max_mi,estimator=pairwise-seed1", "reverse-seed1"]
+    assert summary["strategies"]["max_mi estimator=pairwise"]["seeds"] == [0]
+    assert summary["strategies"]["ntp"]["selection_seconds"] == [1.0]  # a fit and a refresh
+
+    trained.clear()
+    monkeypatch.setattr(compare_strategies, "launch", lambda run, *rest: (
+        trained.append(run.name), fake_training(run)))  # fmt: skip
+    assert main(arguments) == 0
+    assert trained == ["ntp-seed1", "max_mi,estimator=pairwise-seed1", "reverse-seed1"]
+    summary = json.loads((tmp_path / "comparison.json").read_text())
+    assert summary["missing"] == []
+    assert summary["paired"]["reverse"]["ci95"] == [0.0, 0.0]
+    assert summary["strategies"]["ntp"]["per_seed"] == [0.25, 0.5]
+
+
+def test_a_report_needs_a_complete_run(tmp_path, capsys):
+    assert main(["--out", str(tmp_path), "--report-only", *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "--report-only: none of the 2 runs" in error
+    assert "train them without --report-only" in error
+
+
+def test_figures_that_cannot_be_compared_are_refused(tmp_path, capsys, monkeypatch):
+    def diverged(run, *_):
+        fake_training(run)
+        path = run.directory / "evaluation.jsonl"
+        path.write_text(path.read_text().replace('"exact_match": 0.25', '"exact_match": NaN'))
+
+    monkeypatch.setattr(compare_strategies, "launch", diverged)
+    assert main(["--strategies", "ntp", "--out", str(tmp_path), *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "run 'ntp', seed 0 has exact_match nan" in error
+    assert "remove its folder to train it again" in error
 
 
 @pytest.mark.distributed

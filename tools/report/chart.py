@@ -1,57 +1,74 @@
-"""The learning curves as a PNG image."""
+"""The learning curves and the bits of each unit as a PNG image."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tools.report.look import LOOKS, Look, limits, looks_of
-from tools.report.results import Comparison, RunResult, by_strategy
-from tools.report.summary import column_means, ranked, summarise
-from tools.report.words import clip, metric_words, order_words, seeds_note, short_order, si
+from tools.report.curves import Chart, Line, metric_chart
+from tools.report.heat import HeatMap, heat_map
+from tools.report.look import LOOKS, looks_of, token_limit
+from tools.report.measures import headline_measure
+from tools.report.results import Comparison
+from tools.report.summary import summarise
+from tools.report.words import UNITS_SHOWN, clip, held_out, order_words, seeds_note, short_order, si
+
+INK, MUTED = "#1d2530", "#5b6472"
+CURVES_HEIGHT = 5.5
+"""Inches; the heat map comes on top."""
 
 
 def plot(comparison: Comparison, path: Path) -> None:
-    """Draws the metric against trained tokens, 900 by 550 pixels, as PNG."""
+    """Draws the metric against trained tokens, 900 by 550 pixels, as PNG; where strategies were
+    fitted, the bits of each unit underneath."""
     summary = summarise(comparison)
-    figure = Figure(figsize=(9.0, 5.5), dpi=100, layout="constrained")
+    heat = heat_map(summary)
+    heights = [CURVES_HEIGHT] if heat is None else [CURVES_HEIGHT, _heat_height(heat)]
+    figure = Figure(figsize=(9.0, sum(heights)), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    grouped = by_strategy(comparison.runs)
-    looks = looks_of(grouped)
-    for rank, name in enumerate(ranked(summary)):
-        label = f"{clip(name, 24)}: {_legend_order(summary, name)}"
-        _draw_strategy(axes, grouped[name], LOOKS[looks[name]], label, 3 + len(grouped) - rank)
-    _dress(axes, comparison, summary)
-    _add_legend(figure)
+    panels = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    _draw_curves(figure.add_subfigure(panels[0]), comparison, summary)
+    if heat is not None:
+        _draw_heat(figure.add_subfigure(panels[1]).add_subplot(), heat)
     with path.open("wb") as file:
         canvas.print_figure(file, format="png")
 
 
+def _draw_curves(figure: SubFigure, comparison: Comparison, summary: dict[str, Any]) -> None:
+    axes = figure.add_subplot()
+    chart = metric_chart(summary, looks_of(summary["strategies"]), headline_measure(summary))
+    for rank, line in enumerate(chart.lines):
+        order = _legend_order(summary, line.name)
+        label = f"{clip(line.name, 32)}{order and f': {order}'}"
+        _draw_line(axes, line, label, 3 + len(chart.lines) - rank)
+    _dress(axes, comparison, summary, chart)
+    ordered = 0 < len(summary["unit_names"]) <= UNITS_SHOWN
+    _add_legend(figure, "strategy: order of prediction" if ordered else "strategy")
+
+
 def _legend_order(summary: dict[str, Any], name: str) -> str:
     order, names = summary["strategies"][name]["order"], summary["unit_names"]
+    if not 0 < len(names) <= UNITS_SHOWN:
+        return ""
     words = order_words(order, names, ", ")
     return words if len(words) <= 40 else short_order(order, names, 40)
 
 
-def _draw_strategy(
-    axes: Axes, runs: Sequence[RunResult], look: Look, label: str, layer: int
-) -> None:
-    if len(runs) > 1:
-        for run in runs:
-            percent = [100 * value for value in run.metric]
-            axes.plot(run.tokens, percent, color=look.light, linewidth=0.9, alpha=0.35)
-    means = [100 * value for value in column_means([run.metric for run in runs])]
-    (line,) = axes.plot(
-        runs[0].tokens,
-        means,
+def _draw_line(axes: Axes, line: Line, label: str, layer: int) -> None:
+    look = LOOKS[line.look]
+    if len(line.per_seed) > 1:
+        for values in line.per_seed:
+            axes.plot(line.tokens, values, color=look.light, linewidth=0.9, alpha=0.35)
+    (drawn,) = axes.plot(
+        line.tokens,
+        line.mean,
         label=label,
         color=look.light,
         linewidth=2.2,
@@ -59,43 +76,55 @@ def _draw_strategy(
         markersize=8 if look.marker in "PX" else 6.5,
         markeredgecolor="white",
         markeredgewidth=0.6,
-        markevery=max(1, len(means) // 10),
+        markevery=max(1, len(line.mean) // 10),
         clip_on=False,
         zorder=layer,
     )
     if look.dash:
-        line.set_dashes(look.dash)
+        drawn.set_dashes(look.dash)
 
 
-def _dress(axes: Axes, comparison: Comparison, summary: dict[str, Any]) -> None:
+def _dress(axes: Axes, comparison: Comparison, summary: dict[str, Any], chart: Chart) -> None:
     """Title, labels, grid and limits."""
-    ink, muted = "#1d2530", "#5b6472"
-    title = "\n".join(textwrap.wrap(comparison.title, 70, max_lines=2, placeholder=" …"))
-    axes.set_title(
-        title, loc="left", fontsize=14, fontweight="bold", color=ink, pad=12, parse_math=False
-    )
-    label = f"{metric_words(summary)} on held-out problems (%)"
-    axes.set_ylabel(label, fontsize=11, color=ink, parse_math=False)
-    axes.set_xlabel(f"trained tokens   ({seeds_note(summary)})", fontsize=11, color=ink)
+    _title(axes, comparison.title, 14)
+    label = f"{chart.title}, on {held_out(summary)}"
+    axes.set_ylabel(label, fontsize=11, color=INK, parse_math=False)
+    axes.set_xlabel(f"trained tokens   ({seeds_note(summary)})", fontsize=11, color=INK)
+    if chart.logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
-    tokens, metric = limits(comparison)
-    axes.set_xlim(0, tokens)
-    axes.set_ylim(0, 100 * metric)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: chart.tick(value)))
+    axes.set_xlim(0, token_limit(comparison))
+    axes.set_ylim(*chart.bounds)
     axes.grid(axis="y", color="#d9dee5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#a9b2bf")
-    axes.tick_params(colors=muted, labelsize=10, length=0, pad=6)
+    axes.tick_params(which="both", colors=MUTED, labelsize=10, length=0, pad=6)
 
 
-def _add_legend(figure: Figure) -> None:
+def _title(axes: Axes, words: str, size: int) -> None:
+    lines = textwrap.wrap(words, 70, max_lines=2, placeholder=" …")
+    axes.set_title(
+        "\n".join(lines),
+        loc="left",
+        fontsize=size,
+        fontweight="bold",
+        color=INK,
+        pad=12,
+        parse_math=False,
+    )
+
+
+def _add_legend(figure: SubFigure, title: str) -> None:
     """Underneath the axes, where it covers no curve."""
     legend = figure.legend(
         loc="outside lower left",
         ncols=2,
         fontsize=10,
         frameon=False,
-        title="strategy: order of prediction",
+        title=title,
         title_fontsize=10,
         alignment="left",
         handlelength=3.6,
@@ -103,3 +132,35 @@ def _add_legend(figure: Figure) -> None:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def _heat_height(heat: HeatMap) -> float:
+    """Inches: a row per strategy, and room for the title and the names of the units."""
+    return 1.1 + 0.38 * len(heat.rows) + (1.6 if _turned(heat) else 0.0)
+
+
+def _turned(heat: HeatMap) -> bool:
+    """Whether the names of the units stand upright."""
+    return len(heat.names) > 8 or sum(map(len, heat.names)) > 80
+
+
+def _draw_heat(axes: Axes, heat: HeatMap) -> None:
+    shares = np.array([heat.shares(name) for name in heat.rows])
+    axes.imshow(0.06 + 0.5 * shares, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    shown = len(heat.names) <= 12
+    for row, values in enumerate(heat.rows.values()):
+        for column, value in enumerate(values if shown else ()):
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=INK, fontsize=10)
+    names = [clip(name, 26) for name in heat.names]
+    turn: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    turned = turn if _turned(heat) else {}
+    axes.set_xticks(range(len(names)), names, fontsize=9, parse_math=False, **turned)
+    rows = [clip(f"{name} {heat.estimators[name]}".strip(), 40) for name in heat.rows]
+    axes.set_yticks(range(len(rows)), rows, fontsize=10, parse_math=False)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(which="both", colors=MUTED, length=0)
+    more = f", the {len(names)} most informative of {len(names) + heat.left_out} units"
+    _title(axes, f"bits that the source tells of each unit{more if heat.left_out else ''}", 11)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tools.report.measures import Measure
 from tools.report.results import Comparison
 
 
@@ -47,9 +48,26 @@ def looks_of(strategies: Iterable[str]) -> dict[str, int]:
     return chosen
 
 
-def limits(comparison: Comparison) -> tuple[float, float]:
-    """Ends of the axes: most tokens, and 1 or a round number where all curves stay low."""
-    tokens = max(1, *(run.tokens[-1] for run in comparison.runs))
-    highest = max(max(run.metric) for run in comparison.runs)
-    metric = next((top for top in (0.05, 0.1, 0.2, 0.5) if highest <= 0.95 * top), 1.0)
-    return float(tokens), metric
+def token_limit(comparison: Comparison) -> float:
+    """End of the axis of trained tokens."""
+    return float(max(1, *(run.tokens[-1] for run in comparison.runs)))
+
+
+def limits(measure: Measure, curves: Iterable[Sequence[float]]) -> tuple[float, float]:
+    """Ends of a metric's axis: for shares from 0 to 1 or to a round number where all curves stay
+    low; else a little beyond the least and the greatest value."""
+    values = [value for curve in curves for value in curve]
+    low, high = min(values), max(values)
+    if measure.is_share:
+        return 0.0, next((top for top in (0.05, 0.1, 0.2, 0.5) if high <= 0.95 * top), 1.0)
+    if measure.is_logarithmic and low > 0:
+        return low / 1.1, high * 1.1
+    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def distance_limits(curves: Iterable[Sequence[float]]) -> tuple[float, float]:
+    """Ends of an axis of differences; 0 is on it."""
+    values = [0.0, *(value for curve in curves for value in curve)]
+    margin = 0.06 * (max(values) - min(values)) or 0.01
+    return min(values) - margin, max(values) + margin

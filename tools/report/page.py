@@ -6,13 +6,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tools.report.curves import curves_section
+from tools.report.curves import curves_section, distance_section, other_curves_section
 from tools.report.findings import caveats, headline, lead
 from tools.report.look import LOOKS, looks_of
 from tools.report.markup import Html, section, tag, text
 from tools.report.results import Comparison, check
 from tools.report.samples import samples_section
-from tools.report.tables import accuracy_section, bits_section, budget_section, result_section
+from tools.report.tables import (
+    accuracy_section,
+    bits_section,
+    budget_section,
+    metrics_section,
+    result_section,
+)
 
 
 def render_html(comparison: Comparison, summary: dict[str, Any], path: Path) -> None:
@@ -23,7 +29,10 @@ def render_html(comparison: Comparison, summary: dict[str, Any], path: Path) -> 
         "main",
         _header(comparison, summary),
         result_section(summary, looks),
+        metrics_section(summary),
         curves_section(comparison, summary, looks),
+        distance_section(comparison, summary, looks),
+        other_curves_section(comparison, summary, looks),
         accuracy_section(summary, looks),
         bits_section(summary, looks),
         samples_section(comparison, summary, looks),

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tools.report.measures import measure
+
 SAMPLE_KEYS = frozenset({"source", "target", "prediction", "raw", "correct"})
 
 
@@ -15,29 +17,34 @@ class RunResult:
     """One trained model: one strategy, one seed."""
 
     strategy: str
-    """Name of the strategy, for example `ntp` or `max_mi`."""
+    """Name of the strategy and what it changes: `ntp`, `max_mi estimator=pairwise`."""
     seed: int
     """Seed of the weights and of the data order."""
     order: tuple[int, ...]
-    """Units in the order in which they are predicted; unit 0 is the most significant."""
+    """Units in the order in which they are predicted, numbered in natural order; empty
+    where each example has an order of its own."""
     unit_names: tuple[str, ...]
-    """Name of each unit in natural order, for example thousands, hundreds, tens, units."""
+    """Name of each unit in natural order, for example thousands, hundreds, tens, units; none where
+    targets have no units in common."""
     bits: tuple[float, ...] | None
     """Mutual information of each unit with the source, where the strategy fitted one."""
     estimator: str | None
     """Name of the estimator behind `bits`."""
     tokens: tuple[int, ...]
     """Tokens trained at each evaluation, increasing."""
-    metric: tuple[float, ...]
-    """The metric at each evaluation, as a fraction."""
+    metrics: dict[str, tuple[float, ...]]
+    """Every metric at each evaluation; shares as fractions."""
     unit_accuracy: tuple[tuple[float, ...], ...]
-    """Accuracy of each unit at each evaluation, in natural (restored) order."""
+    """Accuracy of each unit at each evaluation, in natural (restored) order; empty rows where
+    targets have no such units."""
     samples: tuple[dict[str, Any], ...]
-    """Problems of the last evaluation: source, target, prediction, raw and correct."""
+    """Examples of the last evaluation; for arithmetic: source, target, prediction, raw, correct."""
     train_seconds: float
     """Wall time of training."""
     selection_seconds: float
     """Wall time of fitting the selector."""
+    selection_flops: float | None
+    """FLOPs of fitting the selector; None where they are not known, as for counts."""
     model_flops: float
     """Model FLOPs of the whole training."""
     parameters: int
@@ -51,7 +58,7 @@ class Comparison:
     title: str
     """Heading of the plot and of the page."""
     metric_name: str
-    """Name of `RunResult.metric`, for example `exact_match`."""
+    """The metric of `RunResult.metrics` that counts, for example `exact_match`."""
     runs: tuple[RunResult, ...]
     """One entry per strategy and seed."""
     config_yaml: str
@@ -62,6 +69,12 @@ class Comparison:
     """Versions and hardware."""
     command: str
     """The command that produces this comparison."""
+    task: str = "arithmetic"
+    """Kind of examples: arithmetic, multilabel or text."""
+    higher_is_better: bool = True
+    """Of the metric that counts."""
+    missing: tuple[str, ...] = ()
+    """Runs that were asked for and are not complete."""
 
 
 def check(comparison: Comparison) -> None:
@@ -71,8 +84,10 @@ def check(comparison: Comparison) -> None:
     first_of: dict[str, RunResult] = {}
     seen: set[tuple[str, int]] = set()
     for run in comparison.runs:
-        _check_curves(run)
+        _check_curves(run, comparison.metric_name)
         _check_units(run)
+        if comparison.task == "arithmetic":
+            _check_samples(run)
         _check_costs(run)
         if (run.strategy, run.seed) in seen:
             raise ValueError(f"{_name(run)} occurs twice: give each seed once per strategy")
@@ -82,6 +97,11 @@ def check(comparison: Comparison) -> None:
             raise ValueError(
                 f"{_name(run)} was evaluated at tokens {run.tokens}, but {_name(first)} at "
                 f"{first.tokens}: evaluate all seeds of a strategy at the same points"
+            )
+        if run.metrics.keys() != first.metrics.keys():
+            raise ValueError(
+                f"{_name(run)} has metrics {', '.join(run.metrics)}, but {_name(first)} has "
+                f"{', '.join(first.metrics)}: score all seeds of a strategy by the same"
             )
         if run.unit_names != comparison.runs[0].unit_names:
             raise ValueError(
@@ -94,17 +114,27 @@ def _name(run: RunResult) -> str:
     return f"run {run.strategy!r}, seed {run.seed}"
 
 
-def _check_curves(run: RunResult) -> None:
+def _check_curves(run: RunResult, headline: str) -> None:
     if not run.tokens:
         raise ValueError(f"{_name(run)} has no evaluation: evaluate at least once, at the end")
-    if not len(run.tokens) == len(run.metric) == len(run.unit_accuracy):
+    if headline not in run.metrics:
         raise ValueError(
-            f"{_name(run)} has {len(run.tokens)} tokens, {len(run.metric)} metric and "
-            f"{len(run.unit_accuracy)} unit_accuracy entries: give one of each per evaluation"
+            f"{_name(run)} has metrics {', '.join(run.metrics)}, but no {headline}, which is the "
+            "one that counts"
         )
+    for name, values in {**run.metrics, "unit_accuracy": run.unit_accuracy}.items():
+        if len(values) != len(run.tokens):
+            raise ValueError(
+                f"{_name(run)} has {len(run.tokens)} tokens and {len(values)} {name} entries: "
+                "give one of each per evaluation"
+            )
     if run.tokens[0] < 0 or any(b <= a for a, b in zip(run.tokens, run.tokens[1:], strict=False)):
         raise ValueError(f"{_name(run)} has tokens {run.tokens}: they must increase from 0")
-    _check_fractions(run, "metric", run.metric)
+    for name, values in run.metrics.items():
+        if measure(name).is_share:
+            _check_fractions(run, name, values)
+        elif not all(math.isfinite(value) for value in values):
+            raise ValueError(f"{_name(run)} has {name} {values}: give finite numbers")
     for accuracies in run.unit_accuracy:
         _check_fractions(run, "unit_accuracy", accuracies)
 
@@ -119,16 +149,19 @@ def _check_fractions(run: RunResult, field: str, values: Iterable[float]) -> Non
 
 def _check_units(run: RunResult) -> None:
     units = len(run.unit_names)
-    if units == 0 or sorted(run.order) != list(range(units)):
+    if run.order and sorted(run.order) != list(range(units)):
         raise ValueError(
             f"{_name(run)} has order {run.order}, which is no permutation of its {units} units"
         )
-    if any(len(accuracies) != units for accuracies in run.unit_accuracy):
+    if any(len(accuracies) not in (0, units) for accuracies in run.unit_accuracy):
         raise ValueError(f"{_name(run)} has unit_accuracy rows that lack one of {units} units")
     if run.bits is not None and (
         len(run.bits) != units or not all(math.isfinite(bit) for bit in run.bits)
     ):
         raise ValueError(f"{_name(run)} has bits {run.bits}: give one finite number per unit")
+
+
+def _check_samples(run: RunResult) -> None:
     for sample in run.samples:
         if missing := SAMPLE_KEYS - sample.keys():
             raise ValueError(f"{_name(run)} has a sample without {', '.join(sorted(missing))}")
@@ -139,6 +172,11 @@ def _check_costs(run: RunResult) -> None:
         value = getattr(run, field)
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{_name(run)} has {field} {value}: give a finite number from 0 up")
+    flops = run.selection_flops
+    if flops is not None and not (math.isfinite(flops) and flops >= 0):
+        raise ValueError(
+            f"{_name(run)} has selection_flops {flops}: give a finite number from 0 up, or None"
+        )
 
 
 def by_strategy(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:

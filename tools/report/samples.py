@@ -1,88 +1,79 @@
-"""Problems of the last evaluation with the answers, digit by digit."""
+"""Examples of the last evaluation with what the models made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
+from tools.report.digits import digits_card, digits_note
+from tools.report.labels import LABELS_NOTE, labels_card
 from tools.report.marks import swatch
 from tools.report.markup import Html, note, section, tag, text
-from tools.report.results import Comparison, RunResult, by_strategy
+from tools.report.passages import PASSAGES_NOTE, passage_card
+from tools.report.results import SAMPLE_KEYS, Comparison, RunResult, by_strategy
 from tools.report.summary import featured, ranked
-from tools.report.words import abbreviate, ordinal
 
 SAMPLES_SHOWN = 12
-TILES_SHOWN = 16
+TITLES = {"arithmetic": "Problems and answers", "multilabel": "Texts and labels"}
+
+Card = Callable[[dict[str, Any], RunResult], Html]
+CARDS: dict[str, Card] = {"arithmetic": digits_card, "multilabel": labels_card}
 
 
 def samples_section(comparison: Comparison, summary: dict[str, Any], looks: dict[str, int]) -> Html:
+    """A block of samples per strategy, of its first seed."""
     grouped = by_strategy(comparison.runs)
     opened = {summary["baseline"], featured(summary) if summary["paired"] else ""}
     blocks = [
-        _samples_block(grouped[name][0], looks[name], name in opened) for name in ranked(summary)
+        _samples_block(comparison.task, grouped[name][0], looks[name], name in opened)
+        for name in ranked(summary)
     ]
-    names = summary["unit_names"]
-    short = zip(abbreviate(names), names, strict=True)
-    legend = ", ".join(f"{abbreviation} = {name}" for abbreviation, name in short)
     return section(
-        "Problems and answers",
+        TITLES.get(comparison.task, "Samples"),
         note(
-            f"The first {SAMPLES_SHOWN} problems of the last evaluation at most, as they came, "
-            "not picked. Digits stand in the order in which the model predicted them: above each "
-            f"its rank, below it its place in the answer ({legend}). ✗ and a broken frame mark a "
-            "wrong digit."
+            f"The first {SAMPLES_SHOWN} of the last evaluation at most, as they came, not picked. "
+            f"{_how_to_read(summary)}"
         ),
         *blocks,
     )
 
 
-def _samples_block(run: RunResult, look: int, opened: bool) -> Html:
-    shown = run.samples[:SAMPLES_SHOWN]
-    right = sum(bool(sample["correct"]) for sample in shown)
-    count = f" {right} of {len(shown)} right, seed {run.seed}" if shown else " no samples kept"
-    head = tag("summary", swatch(look), tag("b", text(run.strategy)), text(count))
-    cards = tag("ul", *(_sample(sample, run) for sample in shown), class_="samples")
+def _how_to_read(summary: dict[str, Any]) -> str:
+    if summary["task"] == "arithmetic":
+        return digits_note(summary["unit_names"])
+    return LABELS_NOTE if summary["task"] == "multilabel" else PASSAGES_NOTE
+
+
+def _samples_block(task: str, run: RunResult, look: int, opened: bool) -> Html:
+    shown = _shown(run)
+    head = tag("summary", swatch(look), tag("b", text(run.strategy)), text(_count(run)))
+    card = _card_of(task, run)
+    narrow = card is digits_card
+    cards = (card(sample, run) for sample in shown)
+    items = tag("ul", *cards, class_="samples" if narrow else "samples broad")
     # `open` has no value in HTML; an empty one is the same.
-    return tag("details", head, cards, open="" if opened else None)
+    return tag("details", head, items, open="" if opened else None)
 
 
-def _sample(sample: dict[str, Any], run: RunResult) -> Html:
-    good = bool(sample["correct"])
-    verdict = tag("span", text("✓ right" if good else "✗ wrong"), class_="verdict")
-    read = tag("span", text(f"read as {sample['prediction']}"))
-    truth = Html("") if good else tag("span", text(f"correct {sample['target']}"))
-    return tag(
-        "li",
-        tag("div", tag("code", text(sample["source"])), verdict, class_="problem"),
-        tag("div", *_tiles(sample, run), class_="tiles"),
-        tag("div", read, truth, class_="read"),
-        class_="good" if good else "bad",
-    )
+def _shown(run: RunResult) -> list[dict[str, Any]]:
+    """The first samples of each kind."""
+    shown: list[dict[str, Any]] = []
+    for kind in dict.fromkeys(sample.get("kind") for sample in run.samples):
+        shown += [sample for sample in run.samples if sample.get("kind") == kind][:SAMPLES_SHOWN]
+    return shown
 
 
-def _tiles(sample: dict[str, Any], run: RunResult) -> list[Html]:
-    """The digits as they were predicted. A malformed answer has no places, only ranks."""
-    raw, target = str(sample["raw"]), str(sample["target"])
-    units: list[int | None] = [None] * len(raw)
-    if len(raw) == len(target) == len(run.order):
-        units = list(run.order)
-    tiles = []
-    for rank, (digit, unit) in enumerate(zip(raw, units, strict=True), start=1):
-        right = sample["correct"] or (unit is not None and target[unit] == digit)
-        tiles.append(_tile(rank, digit, run.unit_names, unit, not right))
-    if len(tiles) > TILES_SHOWN:
-        tiles = [*tiles[:TILES_SHOWN], tag("span", text("…"))]
-    return tiles or [tag("span", text("empty answer"), class_="note")]
+def _count(run: RunResult) -> str:
+    shown = _shown(run)
+    if not shown:
+        return " no samples kept"
+    if all("correct" in sample for sample in shown):
+        right = sum(bool(sample["correct"]) for sample in shown)
+        return f" {right} of {len(shown)} right, seed {run.seed}"
+    return f" {len(shown)} samples, seed {run.seed}"
 
 
-def _tile(rank: int, digit: str, names: Sequence[str], unit: int | None, wrong: bool) -> Html:
-    place = "?" if unit is None else abbreviate(names)[unit]
-    meaning = "the answer has the wrong length" if unit is None else names[unit]
-    return tag(
-        "span",
-        tag("i", text(rank)),
-        tag("b", text(digit)),
-        tag("small", text(f"{place} ✗" if wrong else place)),
-        class_="tile off" if wrong else "tile",
-        title=f"predicted {ordinal(rank)}: {meaning}",
-    )
+def _card_of(task: str, run: RunResult) -> Card:
+    """How a run's samples are drawn; a plain list where they lack what a card is made of."""
+    whole = all(sample.keys() >= SAMPLE_KEYS for sample in run.samples)
+    return CARDS.get(task, passage_card) if whole else passage_card

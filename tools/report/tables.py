@@ -1,4 +1,4 @@
-"""The tables of the page: result, accuracy and bits of each unit, budget."""
+"""The tables of the page: result, other metrics, accuracy and bits of each unit, budget."""
 
 from __future__ import annotations
 
@@ -6,44 +6,75 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from tools.report.findings import budget_caveats
+from tools.report.findings import budget_caveats, fitting_share
+from tools.report.heat import HeatMap, heat_map, share_of
 from tools.report.marks import swatch
 from tools.report.markup import Html, note, section, table, tag, text
+from tools.report.measures import Measure, headline_measure, other_measures
 from tools.report.summary import ranked
-from tools.report.words import metric_words, order_words, ordinal, percent, points, si
+from tools.report.words import UNITS_SHOWN, held_out, order_words, ordinal, si
+
+COLUMNS_SHOWN = 8
 
 
 def result_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
-    metric = metric_words(summary)
-    versus = f"points against {summary['baseline']}"
+    """The metric that counts: means, seeds, and differences to the baseline."""
+    measure = headline_measure(summary)
+    versus = _versus(summary, measure)
+    seeds = [value for entry in summary["strategies"].values() for value in entry["per_seed"]]
     rows = []
     for name, entry in ranked(summary).items():
-        pair = summary["paired"].get(name)
-        spread = "" if entry["std"] is None else f" ± {percent(entry['std'])}"
-        mean = tag("b", text(f"{percent(entry['mean'])} %"))
-        seeds = ", ".join(percent(value) for value in entry["per_seed"])
-        difference = "baseline" if pair is None else points(pair["difference"], "−")
+        spread = "" if entry["std"] is None else f" ± {measure.bare(entry['std'])}"
+        mean = tag("b", text(measure.value(entry["mean"])))
+        drawn = _bar(entry, looks[name]) if measure.is_share else _dots(entry, looks[name], seeds)
+        per_seed = ", ".join(measure.bare(value) for value in entry["per_seed"])
+        order = order_words(entry["order"], summary["unit_names"], " → ")
+        ordered = [_cell("order", text(order))] if summary["unit_names"] else []
         rows.append(
             tag(
                 "tr",
                 _strategy_cell(name, looks[name]),
-                _cell("order", text(order_words(entry["order"], summary["unit_names"], " → "))),
-                _cell(metric, mean, text(spread), _bar(entry, looks[name]), class_="score"),
-                _cell("per seed", text(seeds)),
-                _cell(versus, text(difference), class_="number"),
+                *ordered,
+                _cell(measure.words, mean, text(spread), drawn, class_="score"),
+                _cell("per seed", text(per_seed)),
+                _cell(versus, *_difference(summary["paired"].get(name), measure), class_="number"),
             )
         )
     several = any(entry["std"] is not None for entry in summary["strategies"].values())
-    score = f"{metric}, mean ± std" if several else metric
-    header = ("strategy", "order of prediction", score, "per seed", versus)
-    return section("Result", table(header, rows, "stack"), note(_result_note(summary, several)))
+    score = f"{measure.words}, mean ± std" if several else measure.words
+    order_header = ("order of prediction",) if summary["unit_names"] else ()
+    header = ("strategy", *order_header, score, "per seed", versus)
+    words = _result_note(summary, measure, several)
+    return section("Result", table(header, rows, "stack"), note(words))
 
 
-def _result_note(summary: dict[str, Any], several: bool) -> str:
+def _versus(summary: dict[str, Any], measure: Measure) -> str:
+    what = "points against" if measure.is_share else "difference to"
+    return f"{what} {summary['baseline']}"
+
+
+def _difference(pair: dict[str, Any] | None, measure: Measure) -> list[Html]:
+    """The mean difference, and its confidence interval underneath."""
+    if pair is None:
+        return [text("baseline")]
+    mean = text(measure.difference(pair["difference"], "−"))
+    if not pair["ci95"]:
+        return [mean]
+    return [mean, tag("small", text(f"{measure.interval(pair['ci95'], '−')}"))]
+
+
+def _result_note(summary: dict[str, Any], measure: Measure, several: bool) -> str:
     spread = "± is the sample standard deviation over seeds, dots are single seeds. "
+    interval = (
+        " Small: their 95 % confidence interval, by Student's t over paired seeds."
+        if any(pair["ci95"] for pair in summary["paired"].values())
+        else ""
+    )
+    direction = "" if measure.higher_is_better else f"{measure.better.capitalize()}. "
     return (
-        f"Held-out problems, last evaluation. {spread if several else ''}Points against "
-        f"{summary['baseline']} are the mean difference over the seeds that both have."
+        f"{held_out(summary).capitalize()}, last evaluation. {direction}"
+        f"{spread if several else ''}{_versus(summary, measure).capitalize()} are the mean "
+        f"difference over the seeds that both have.{interval}"
     )
 
 
@@ -52,29 +83,106 @@ def _bar(entry: dict[str, Any], look: int) -> Html:
     bar = tag("rect", x=0, y=3, width=round(200 * entry["mean"], 1), height=8, rx=2)
     track = tag("rect", x=0, y=3, width=200, height=8, rx=2, class_="track")
     seeds = entry["per_seed"] if len(entry["per_seed"]) > 1 else []
-    dots = [tag("circle", cx=round(200 * x, 1), cy=7, r=3.2, class_="dot") for x in seeds]
-    return tag(
-        "svg",
-        track,
-        bar,
-        *dots,
-        viewBox="-4 0 208 14",
-        class_=f"bar s{look}",
-        aria_hidden="true",
+    return _strip(look, track, bar, *(_dot(200 * value, 3.2) for value in seeds))
+
+
+def _dots(entry: dict[str, Any], look: int, every: Sequence[float]) -> Html:
+    """The seeds as dots between the least and the greatest of all, the mean as a stroke."""
+    low, high = min(every), max(every)
+    width = (high - low) or 1.0
+    track = tag("rect", x=0, y=6, width=200, height=2, rx=1, class_="track")
+    mean = tag("rect", x=_place(entry["mean"], low, width) - 1.5, y=0, width=3, height=14, rx=1)
+    seeds = entry["per_seed"] if len(entry["per_seed"]) > 1 else []
+    return _strip(look, track, mean, *(_dot(_place(value, low, width), 3.2) for value in seeds))
+
+
+def _place(value: float, low: float, width: float) -> float:
+    return round(200 * (value - low) / width, 1)
+
+
+def _dot(x: float, radius: float) -> Html:
+    return tag("circle", cx=round(x, 1), cy=7, r=radius, class_="dot")
+
+
+def _strip(look: int, *parts: Html) -> Html:
+    return tag("svg", *parts, viewBox="-4 0 208 14", class_=f"bar s{look}", aria_hidden="true")
+
+
+def metrics_section(summary: dict[str, Any]) -> Html:
+    """Every other metric by strategy; empty where there is none."""
+    measures = other_measures(summary)
+    if not measures:
+        return Html("")
+    strategies = ranked(summary)
+    rows = []
+    for measure in measures:
+        best = _best(summary, measure)
+        head = tag("th", text(measure.words), tag("small", text(measure.better)), scope="row")
+        cells = [
+            tag("td", *_metric(name, summary, measure, best), class_="metric")
+            for name in strategies
+        ]
+        rows.append(tag("tr", head, *cells))
+    several = any(entry["std"] is not None for entry in strategies.values())
+    spread = "Mean ± sample standard deviation over seeds. " if several else ""
+    interval = " and its 95 % confidence interval (Student's t over paired seeds)"
+    below = interval if any(pair["ci95"] for pair in summary["paired"].values()) else ""
+    small = f"Small: difference to {summary['baseline']}{below}. " if summary["paired"] else ""
+    return section(
+        "Other metrics",
+        table(("metric", *strategies), rows, "metrics"),
+        note(
+            f"Last evaluation. {spread}{small}Shares in percent, their differences in points. "
+            "The best mean of each metric is bold, however small the lead."
+        ),
     )
 
 
+def _best(summary: dict[str, Any], measure: Measure) -> float | None:
+    """The best mean of a metric; None where no way is better, or none is."""
+    means = [
+        entry["metrics"][measure.name]["mean"]
+        for entry in summary["strategies"].values()
+        if measure.name in entry["metrics"]
+    ]
+    if measure.higher_is_better is None or len(set(means)) == 1:
+        return None
+    return max(means, key=measure.gain)
+
+
+def _metric(name: str, summary: dict[str, Any], measure: Measure, best: float | None) -> list[Html]:
+    found = summary["strategies"][name]["metrics"].get(measure.name)
+    if found is None:
+        return [text("–")]
+    mean = text(measure.value(found["mean"]))
+    parts = [tag("b", mean) if found["mean"] == best else mean]
+    if found["std"] is not None:
+        parts.append(text(f" ± {measure.bare(found['std'])}"))
+    pair = summary["paired"].get(name, {"metrics": {}})["metrics"].get(measure.name)
+    if pair is not None and pair["difference"] is not None:
+        words = measure.difference(pair["difference"], "−")
+        if pair["ci95"]:
+            words += f" ({measure.interval(pair['ci95'], '−')})"
+        parts.append(tag("small", text(words)))
+    return parts
+
+
 def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
-    every = [a for entry in summary["strategies"].values() for a in entry["unit_accuracy"]]
+    """Accuracy of each unit; empty where there are none, or too many to read."""
+    strategies = {n: e for n, e in ranked(summary).items() if e["unit_accuracy"]}
+    if not strategies or len(summary["unit_names"]) > UNITS_SHOWN:
+        return Html("")
+    measure = Measure("accuracy", True)
+    every = [a for entry in strategies.values() for a in entry["unit_accuracy"]]
+    shares = iter(share_of(every))
+    by_name = {n: [next(shares) for _ in e["unit_accuracy"]] for n, e in strategies.items()}
     rows = []
-    for name, entry in ranked(summary).items():
+    for name, entry in strategies.items():
         cells = [
-            _heat(
-                f"{percent(accuracy)} %",
-                _share(accuracy, every),
-                _rank_words(entry["order"], unit),
+            _heat(measure.value(accuracy), share, _rank_words(entry["order"], unit))
+            for unit, (accuracy, share) in enumerate(
+                zip(entry["unit_accuracy"], by_name[name], strict=True)
             )
-            for unit, accuracy in enumerate(entry["unit_accuracy"])
         ]
         rows.append(tag("tr", _strategy_cell(name, looks[name]), *cells))
     return section(
@@ -89,66 +197,99 @@ def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
 
 
 def bits_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
-    fitted = {n: e for n, e in summary["strategies"].items() if e["bits"] is not None}
-    if not fitted:
-        nothing = "No strategy of this comparison fitted an estimator of mutual information."
-        return section("Mutual information with the source", note(nothing))
-    every = [bit for entry in fitted.values() for bit in entry["bits"]]
-    names = summary["unit_names"]
-    rows = []
-    for name, entry in fitted.items():
-        cells = [
-            _heat(f"{bit:.2f}", _share(bit, every), _rank_words(entry["order"], unit))
-            for unit, bit in enumerate(entry["bits"])
-        ]
-        order = order_words(entry["order"], names, " → ")
-        rows.append(
-            tag(
-                "tr",
-                _strategy_cell(name, looks[name], entry["estimator"] or ""),
-                *cells,
-                tag("td", text(order), class_="implied"),
-            )
+    """Bits of each unit by fitted strategy; empty where targets have no units in common."""
+    if not summary["unit_names"]:
+        return Html("")
+    heat = heat_map(summary)
+    title = "Mutual information with the source"
+    if heat is None:
+        return section(
+            title, note("No strategy of this comparison fitted one score for each unit.")
         )
-    header = ("strategy, estimator", *names, "implied order")
-    return section(
-        "Mutual information with the source",
-        table(header, rows, "heatmap bits"),
-        note(
-            "Bits that the source tells about each unit, estimated on the training split, mean "
-            "over seeds. The stronger the tint, the more; the order follows from them."
-        ),
+    words = (
+        "Bits that the source tells about each unit, estimated on the training split, mean "
+        "over seeds. The stronger the tint, the more, in each strategy by itself: estimators "
+        "have scales of their own."
     )
+    if len(heat.names) > COLUMNS_SHOWN:
+        left_out = f" {heat.left_out} more units tell less." if heat.left_out else ""
+        return section(title, _tall_heat(heat, summary, looks), note(words + left_out))
+    return section(title, _wide_heat(heat, summary, looks), note(words))
+
+
+def _wide_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) -> Html:
+    """A row per strategy, a column per unit, and the order that follows."""
+    rows = []
+    for name, bits in heat.rows.items():
+        order = summary["strategies"][name]["order"]
+        cells = [
+            _heat(f"{bit:.2f}", share, _rank_words(order, unit))
+            for unit, bit, share in zip(heat.units, bits, heat.shares(name), strict=True)
+        ]
+        words = order_words(order, summary["unit_names"], " → ")
+        head = _strategy_cell(name, looks[name], heat.estimators[name])
+        rows.append(tag("tr", head, *cells, tag("td", text(words), class_="implied")))
+    return table(("strategy, estimator", *heat.names, "implied order"), rows, "heatmap bits")
+
+
+def _tall_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) -> Html:
+    """A row per unit, a column per strategy."""
+    columns = {name: heat.shares(name) for name in heat.rows}
+    rows = []
+    for place, (unit, unit_name) in enumerate(zip(heat.units, heat.names, strict=True)):
+        cells = [
+            _heat(
+                f"{heat.rows[name][place]:.3g}",
+                shares[place],
+                _rank_words(summary["strategies"][name]["order"], unit),
+            )
+            for name, shares in columns.items()
+        ]
+        rows.append(tag("tr", tag("th", text(unit_name), scope="row"), *cells))
+    header = [f"{name} {heat.estimators[name]}".strip() for name in heat.rows]
+    return table(("unit", *header), rows, "heatmap tall")
 
 
 def budget_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
+    """What each strategy was trained on and what fitting cost."""
     rows = []
     for name, entry in ranked(summary).items():
         cells = [_cell(label, text(figure)) for label, figure in _budget(entry).items()]
         rows.append(tag("tr", _strategy_cell(name, looks[name]), *cells))
     header = ("strategy", *_budget(summary["strategies"][summary["baseline"]]))
-    equal = not budget_caveats(summary)
+    equal = not any("not equal" in caveat for caveat in budget_caveats(summary))
     words = "All strategies had the same" if equal else "The strategies did not have the same"
-    below = f"{words} tokens and model FLOPs, to within 1 %. Seconds are means over seeds."
-    return section("Budget", table(header, rows, "stack"), note(below))
+    return section(
+        "Budget",
+        table(header, rows, "stack"),
+        note(
+            f"{words} tokens and FLOPs, fitting included where its FLOPs are known, to within 1 %. "
+            "An estimator that counts rather than multiplies has no FLOPs to state: its seconds "
+            "count. Seconds are means over seeds."
+        ),
+    )
 
 
 def _budget(entry: dict[str, Any]) -> dict[str, str]:
     """One row of the budget by the headings of its columns."""
     train, select = fmean(entry["train_seconds"]), fmean(entry["selection_seconds"])
+    flops = entry["selection_flops"]
     return {
         "tokens": si(entry["trained_tokens"]),
         "model FLOPs": si(entry["model_flops"]),
+        "FLOPs of fitting": si(flops) if flops else "not known" if select else "none",
         "training": f"{train:,.1f} s",
         "fitting the selector": f"{select:,.2f} s" if select else "none",
-        "share of the time": f"{100 * select / (train + select):.2f} %" if select else "none",
+        "share of the time": f"{100 * fitting_share(entry):.2f} %" if select else "none",
         "parameters": f"{entry['parameters']:,}",
     }
 
 
 def _strategy_cell(name: str, look: int, below: str = "") -> Html:
-    words = tag("span", text(name), tag("small", text(below)))
-    label = tag("span", swatch(look), words, class_="label")
+    """The strategy, and what it changes in small letters underneath."""
+    strategy, _, changes = name.partition(" ")
+    small = tag("small", text(f"{changes} {below}".strip()))
+    label = tag("span", swatch(look), tag("span", text(strategy), small), class_="label")
     return tag("th", label, scope="row", class_="name")
 
 
@@ -164,11 +305,5 @@ def _heat(value: str, share: float, below: str) -> Html:
     return tag("td", text(value), *small, class_="heat", style=f"--heat:{strength}")
 
 
-def _share(value: float, values: Sequence[float]) -> float:
-    """Where a value lies between the least and the greatest; 1 where all are the same."""
-    low, high = min(values), max(values)
-    return (value - low) / (high - low) if high > low else 1.0
-
-
 def _rank_words(order: Sequence[int] | None, unit: int) -> str:
-    return "" if order is None else f"predicted {ordinal(list(order).index(unit) + 1)}"
+    return f"predicted {ordinal(list(order).index(unit) + 1)}" if order else ""

@@ -6,20 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 ABBREVIATION = 4
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"
-
-
-def points(difference: float | None, minus: str = "-") -> str:
-    """A difference of fractions in points, with its sign; zero has none."""
-    if difference is None:
-        return "n/a"
-    size = f"{abs(100 * difference):.1f}"
-    if float(size) == 0:
-        return size
-    return ("+" if difference > 0 else minus) + size
+UNITS_SHOWN = 12
+"""Of longer orders only the first units are written."""
+FIRST_SHOWN = 3
+EXAMPLES_OF = {"arithmetic": "problems", "multilabel": "texts", "text": "text"}
 
 
 def si(value: float) -> str:
@@ -36,14 +26,21 @@ def ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
 
 
-def metric_words(summary: dict[str, Any]) -> str:
-    return str(summary["metric"]).replace("_", " ")
+def held_out(summary: dict[str, Any]) -> str:
+    """What models are scored on."""
+    return f"held-out {EXAMPLES_OF.get(summary['task'], 'examples')}"
 
 
 def order_words(order: Sequence[int] | None, names: Sequence[str], arrow: str) -> str:
+    """The names in an order; of a long one, the first ones."""
     if order is None:
         return "differs by seed"
-    return arrow.join(names[unit] for unit in order)
+    if not order:
+        return "each example its own"
+    if len(order) <= UNITS_SHOWN:
+        return arrow.join(names[unit] for unit in order)
+    first = arrow.join(names[unit] for unit in order[:FIRST_SHOWN])
+    return f"{first}{arrow}… and {len(order) - FIRST_SHOWN} more"
 
 
 def short_order(order: Sequence[int] | None, names: Sequence[str], width: int = 17) -> str:

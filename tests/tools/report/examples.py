@@ -35,11 +35,12 @@ def make_run(strategy: str = "ntp", seed: int = 0, final: float = 0.5, **changes
         bits=BITS if strategy == "max_mi" else None,
         estimator="joint" if strategy == "max_mi" else None,
         tokens=(1000, 2000, 3000),
-        metric=(0.0, 0.9, final),
+        metrics={"exact_match": (0.0, 0.9, final)},
         unit_accuracy=((0.1, 0.1, 0.1, 0.1), (0.9, 0.9, 0.9, 0.9), (0.8, 0.6, 0.4, final)),
         samples=(make_sample(order, "0245", "0245"), make_sample(order, "0245", "0295")),
         train_seconds=90.0 + seed,
         selection_seconds=10.0 if strategy == "max_mi" else 0.0,
+        selection_flops=None,
         model_flops=2e12,
         parameters=400_000,
     )
@@ -93,3 +94,88 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+
+
+LABELS = tuple(f"role::label {number}" for number in range(40))
+
+
+def make_label_run(strategy: str = "ntp", seed: int = 0, final: float = 0.5) -> RunResult:
+    """Labels: hundreds of units in earnest, and no accuracy of each."""
+    fitted = strategy.startswith("max_mi")
+    text, truth = "a <b>text</b>", "role::label 1, role::label 2"
+    return make_run(
+        strategy,
+        seed,
+        order=() if "pmi" in strategy else tuple(reversed(range(40))),
+        unit_names=LABELS,
+        bits=tuple(number / 100 for number in range(40)) if fitted else None,
+        estimator="presence" if fitted else None,
+        metrics={
+            "micro_f1": (0.1, 0.2, final),
+            "macro_f1": (0.1, 0.1, final / 2),
+            "predicted_length": (3.0, 4.0, 4.5 + seed),
+        },
+        unit_accuracy=((), (), ()),
+        samples=(
+            {
+                "source": text,
+                "target": truth,
+                "prediction": "role::label 2, role::label 7",
+                "raw": "role::label 7, role::label 2",
+                "correct": False,
+            },
+        ),
+    )
+
+
+def make_text_run(strategy: str = "ntp", seed: int = 0, final: float = 6.0) -> RunResult:
+    """Text: no units, a metric that is better when lower, two kinds of samples."""
+    metrics = {
+        "joint_bits_per_token": (9.0, 7.0, final),
+        "conditional_perplexity": (900.0, 120.0, 64.0 + seed),
+        "rouge1": (0.05, 0.1, 0.12),
+    }
+    if strategy != "ntp":
+        metrics["plan_bits"] = (12.0, 10.0, 9.0)
+    return make_run(
+        strategy,
+        seed,
+        order=(),
+        unit_names=(),
+        bits=None,
+        estimator="pmi" if strategy.startswith("max_mi") else None,
+        metrics=metrics,
+        unit_accuracy=((), (), ()),
+        samples=(
+            {
+                "kind": "generation",
+                "source": "But soft",
+                "raw": "<plan> window </plan> the <plan> unclosed",
+                "prediction": "the",
+                "selected": ["window"],
+                "score": 0.25,
+                "deep": {"a": [1, None]},
+            },
+            {
+                "kind": "sentence",
+                "text": "It is the east.",
+                "tokens": ["It", "is", "the", "east", "."],
+                "position": 3,
+                "selected": "east",
+            },
+        ),
+    )
+
+
+def label_comparison(*runs: RunResult, **changes: Any) -> Comparison:
+    return make_comparison(*runs, task="multilabel", metric_name="micro_f1", **changes)
+
+
+def text_comparison(*runs: RunResult, **changes: Any) -> Comparison:
+    return make_comparison(
+        *runs,
+        task="text",
+        metric_name="joint_bits_per_token",
+        higher_is_better=False,
+        **changes,
+    )

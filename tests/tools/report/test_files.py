@@ -17,7 +17,7 @@ def test_write_report_writes_three_files_and_nothing_else(tmp_path: Path) -> Non
     assert names == ["comparison.json", "comparison.png", "report.html"]
     record = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     assert {key: record[key] for key in summary} == json.loads(json.dumps(summary))
-    assert record["runs"][3]["metric"] == [0.0, 0.9, 0.9]
+    assert record["runs"][3]["metrics"]["exact_match"] == [0.0, 0.9, 0.9]
 
 
 def test_an_earlier_report_survives_a_failure(

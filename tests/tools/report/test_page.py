@@ -34,7 +34,7 @@ def test_page_escapes_everything(tmp_path: Path) -> None:
     sample = {"source": evil, "target": evil, "prediction": evil, "raw": evil, "correct": False}
     run = make_run(evil, unit_names=(evil, "b", "c", "d"), samples=(sample,), bits=BITS)
     comparison = make_comparison(
-        replace(run, estimator=evil),
+        replace(run, estimator=evil, metrics={evil: (0.0, 0.9, 0.5)}),
         title=evil,
         metric_name=evil,
         config_yaml=evil,

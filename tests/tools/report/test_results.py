@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +18,10 @@ def test_no_runs_are_refused() -> None:
     [
         ({"tokens": (1000, 2000, 4000)}, "same points"),
         ({"tokens": (1000, 3000, 2000)}, "increase"),
-        ({"metric": (0.0, 0.5, 50.0)}, "metric 50.0, outside 0..1"),
-        ({"metric": (0.0, 0.5, float("nan"))}, "metric nan, outside 0..1"),
-        ({"metric": (0.0, 0.5)}, "one of each per evaluation"),
-        ({"tokens": (), "metric": (), "unit_accuracy": ()}, "no evaluation"),
+        ({"metrics": {"exact_match": (0.0, 0.5, 50.0)}}, "exact_match 50.0, outside 0..1"),
+        ({"metrics": {"exact_match": (0.0, 0.5, math.nan)}}, "exact_match nan, outside 0..1"),
+        ({"metrics": {"exact_match": (0.0, 0.5)}}, "one of each per evaluation"),
+        ({"tokens": (), "metrics": {}, "unit_accuracy": ()}, "no evaluation"),
         ({"unit_accuracy": ((0.5,) * 4, (0.5,) * 4, (-0.1,) * 4)}, "unit_accuracy -0.1"),
         ({"unit_accuracy": ((0.5,) * 3,) * 3}, "lack one of 4 units"),
         ({"order": (0, 1, 2, 2)}, "no permutation"),
@@ -30,6 +31,16 @@ def test_no_runs_are_refused() -> None:
         ({"model_flops": float("inf")}, "model_flops inf"),
         ({"unit_names": ("a", "b", "c", "d")}, "runs of one task"),
         ({"seed": 0}, "occurs twice"),
+        ({"metrics": {"f1": (0.1,) * 3}}, "no exact_match, which is the one that counts"),
+        (
+            {"metrics": {"exact_match": (0.1,) * 3, "bits": (1.0, math.inf, 1.0)}},
+            "bits .*finite numbers",
+        ),
+        (
+            {"metrics": {"exact_match": (0.1,) * 3, "bits": (9.0, 8.0, 7.0)}},
+            "score all seeds of a strategy by the same",
+        ),
+        ({"selection_flops": -1.0}, "selection_flops -1.0"),
     ],
 )
 def test_errors_name_the_run(changes: dict[str, Any], words: str) -> None:

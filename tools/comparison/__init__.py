@@ -1,0 +1,1 @@
+"""What `tools.compare_strategies` trains: variants of a strategy, runs, what they left behind."""

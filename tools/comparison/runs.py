@@ -1,0 +1,155 @@
+"""The runs of a comparison: what each is configured as, and what it left in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pretrain.config import Config, DataConfig, load_config
+from pretrain.errors import ConfigError
+from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
+from tools.comparison.variants import Variant
+from tools.report import RunResult
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed."""
+
+    variant: Variant
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Folder below the comparison's."""
+        return f"{self.variant.folder}-seed{self.seed}"
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the run."""
+        return self.config.run.directory
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result of a complete run of exactly this configuration; None otherwise.
+
+        Raises:
+            ConfigError: the folder holds a run of another configuration.
+        """
+        path = self.directory / CONFIG
+        if not path.exists():
+            return None
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wanted = yaml.safe_load(self.config.to_yaml())
+        different = [
+            f"{section}.{field} is {found.get(section, {}).get(field)!r} there, {value!r} here"
+            for section, fields in wanted.items()
+            if section != "run"
+            for field, value in fields.items()
+            if found.get(section, {}).get(field) != value
+        ]
+        if different:
+            raise ConfigError(
+                f"{self.directory} holds a run of another configuration: {different[0]}; choose "
+                "another --out, or remove that folder"
+            )
+        return RunDirectory(self.directory).result()
+
+
+def plan(config: Config, variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[Run]:
+    """Every run of the comparison; they differ in selection, seed and folder only.
+
+    Raises:
+        ConfigError: a variant is refused by the configuration, or is the same as another.
+    """
+    runs = [
+        Run(variant, seed, _configure(config, variant, seed, out))
+        for seed in seeds
+        for variant in variants
+    ]
+    first_of: dict[str, Variant] = {}
+    for run in runs[: len(variants)]:
+        first = first_of.setdefault(run.config.selection.model_dump_json(), run.variant)
+        if first is not run.variant:
+            raise ConfigError(
+                f"--strategies: {first.label} and {run.variant.label} are the same selection; "
+                "leave one out"
+            )
+    return runs
+
+
+def _configure(config: Config, variant: Variant, seed: int, out: Path) -> Config:
+    base = config.model_dump()
+    changed = {
+        **base,
+        "selection": {**base["selection"], **variant.selection},
+        "training": {**base["training"], "seed": seed},
+        "run": {
+            **base["run"],
+            "directory": out / f"{variant.folder}-seed{seed}",
+            "progress": False,
+            "overwrite": True,
+        },
+    }
+    try:
+        return load_config(None, changed)
+    except ConfigError as error:
+        raise ConfigError(f"--strategies {variant.label}: {error}") from error
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON-lines file; a line that is still being written is left out."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def load_run(run: Run) -> RunResult:
+    """What a complete run left in its folder."""
+    result = run.result
+    assert result is not None
+    selection = json.loads((run.directory / SELECTION).read_text(encoding="utf-8"))
+    # With selection.refresh_every, the fit is the first line, and selection.json the last.
+    fits = list(json_lines(run.directory / "selection.jsonl"))
+    evaluations = list(json_lines(run.directory / "evaluation.jsonl"))
+    bits = selection["bits"]
+    flops = [fit["flops"] for fit in fits if fit.get("flops") is not None]
+    return RunResult(
+        strategy=run.variant.label,
+        seed=run.seed,
+        order=tuple(selection["order"]),
+        unit_names=tuple(selection["unit_names"]),
+        bits=None if bits is None else tuple(bits),
+        estimator=selection["estimator"],
+        tokens=tuple(line["tokens"] for line in evaluations),
+        metrics={
+            name: tuple(line["metrics"][name] for line in evaluations) for name in result["metrics"]
+        },
+        unit_accuracy=tuple(tuple(line["unit_accuracy"]) for line in evaluations),
+        samples=tuple(evaluations[-1]["samples"]),
+        train_seconds=result["train_seconds"],
+        selection_seconds=sum(fit["seconds"] for fit in fits),
+        selection_flops=float(sum(flops)) if flops else None,
+        model_flops=float(result["model_flops"]),
+        parameters=result["parameters"],
+    )
+
+
+def title(config: Config) -> str:
+    """What is learned, and for how long."""
+    return f"{_what(config.data)}, {config.training.steps:,} steps"
+
+
+def _what(data: DataConfig) -> str:
+    if data.task == "arithmetic":
+        second = "" if data.second_digits == data.digits else f" by {data.second_digits}"
+        return f"{data.digits}{second}-digit {data.operation}"
+    name = data.path.name if data.path is not None else "no file"
+    return f"labels of {name}" if data.task == "multilabel" else f"text of {name}"

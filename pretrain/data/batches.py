@@ -26,6 +26,8 @@ class Batch:
         labels: [b, s] int64, the token after each input.
         mask: [b, s] float32, 1 where the label counts in the loss.
         target_tokens: labels that count, over all data-parallel ranks.
+        positions: [b, s] int64 of each input in its document, where several documents are packed
+            into a sequence and do not see each other; None where a sequence is one document.
         selection_seconds: what the step had to wait for this batch.
         selection: what the targets were selected by.
     """
@@ -34,23 +36,49 @@ class Batch:
     labels: Tensor
     mask: Tensor
     target_tokens: int
+    positions: Tensor | None = None
     selection_seconds: float = 0.0
     selection: Any = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
+        positions = self.positions
+        if positions is not None:
+            positions = positions.to(device, non_blocking=True)
         return replace(
             self,
             tokens=self.tokens.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
             mask=self.mask.to(device, non_blocking=True),
+            positions=positions,
         )
 
     def micro_batches(self, size: int) -> Iterator[Batch]:
         """Consecutive parts of `size` sequences."""
-        parts = (x.split(size) for x in (self.tokens, self.labels, self.mask))
-        for tokens, labels, mask in zip(*parts, strict=True):
-            yield Batch(tokens, labels, mask, self.target_tokens)
+        for first in range(0, len(self.tokens), size):
+            part = slice(first, first + size)
+            yield Batch(
+                self.tokens[part],
+                self.labels[part],
+                self.mask[part],
+                self.target_tokens,
+                None if self.positions is None else self.positions[part],
+            )
+
+
+def positions_of(starts: Tensor) -> Tensor | None:
+    """[b, s] place of each input in its document, from 0.
+
+    Args:
+        starts: [b, s] bool, where documents begin; a sequence's first always counts as one.
+
+    Returns:
+        None where no sequence holds more than one document: their places are 0 to s - 1.
+    """
+    if not starts[:, 1:].any():
+        return None
+    places = torch.arange(starts.size(1), device=starts.device).expand_as(starts)
+    return places - torch.where(starts, places, 0).cummax(dim=1).values
 
 
 def made_up_batch(sequences: int, length: int, vocabulary: int, ranks: int = 1) -> Batch:

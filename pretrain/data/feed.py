@@ -18,10 +18,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.data.batches import Batch
+from pretrain.data.batches import Batch, positions_of
 from pretrain.topology import Topology
 
-Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+Rows = (
+    tuple[np.ndarray, np.ndarray, np.ndarray]
+    | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+)
+"""Tokens, labels, loss mask and, where documents are packed, the bool starts of documents."""
 
 
 class BatchSource(Protocol):
@@ -32,7 +36,8 @@ class BatchSource(Protocol):
         ...
 
     def read(self, step: int, selection: Any) -> Rows:
-        """A reader's tokens, labels and loss mask, each [share, length]."""
+        """A reader's tokens, labels and loss mask, each [share, length]; a fourth array says where
+        documents begin that do not see each other."""
         ...
 
 
@@ -110,16 +115,22 @@ class BatchFeed:
         return replace(batch, selection=selection)
 
     def _read(self, step: int, selection: Any) -> np.ndarray | None:
-        """A reader's batch as rows of tokens, labels, mask and, in the last column, the count."""
+        """A reader's batch as rows of tokens, labels, flags and, in the last column, the count.
+
+        Flags: 1 where the label counts, and 2 where a document begins.
+        """
         readers = self.topology.readers
         if readers is None:
             return None
-        tokens, labels, mask = self.source.read(step, selection)
+        tokens, labels, mask, *starts = self.source.read(step, selection)
         count = torch.tensor([int(mask.sum())])
         if readers.size > 1:
             dist.all_reduce(count, group=readers.group)
         counts = np.full((len(tokens), 1), int(count))
-        return np.concatenate([tokens, labels, mask.astype(np.int64), counts], axis=1)
+        flags = mask.astype(np.int64)
+        for begins in starts:
+            flags += 2 * begins
+        return np.concatenate([tokens, labels, flags, counts], axis=1)
 
     def _hand_over(self, rows: np.ndarray | None) -> Batch:
         if rows is None:
@@ -129,7 +140,11 @@ class BatchFeed:
         feed = self.topology.feed
         if feed.size > 1:
             dist.broadcast(packed, dist.get_global_rank(feed.group, 0), group=feed.group)
-        tokens, labels, mask, count = packed.split([self.length] * 3 + [1], dim=1)
+        tokens, labels, flags, count = packed.split([self.length] * 3 + [1], dim=1)
         return Batch(
-            tokens.contiguous(), labels.contiguous(), mask.float().contiguous(), int(count[0, 0])
+            tokens.contiguous(),
+            labels.contiguous(),
+            (flags & 1).float(),
+            int(count[0, 0]),
+            positions_of(flags >= 2),
         )

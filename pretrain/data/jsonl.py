@@ -38,17 +38,17 @@ def read_labelled(path: Path | str) -> list[LabelledText]:
     return _not_empty(found, path, LABELLED)
 
 
-def read_texts(path: Path | str) -> list[str]:
+def read_texts(path: Path | str, gap: int = 1) -> list[str]:
     """The documents of a file.
 
-    In plain text every paragraph is a document: lines between blank lines, so that a play gives
-    its speeches. In a file named `.jsonl` every line's `text` is one.
+    In plain text, `gap` or more blank lines part two documents: with 1 every paragraph is one, so
+    that a play gives its speeches. In a file named `.jsonl` every line's `text` is one.
     """
     path = Path(path)
     if path.suffix == ".jsonl":
         texts = [_text(record, where, TEXT) for where, record in _records(path, TEXT)]
         return _not_empty(texts, path, TEXT)
-    return _not_empty(list(_paragraphs(path)), path, "paragraphs of text")
+    return _not_empty(list(_documents(path, gap)), path, "paragraphs of text")
 
 
 def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
@@ -151,14 +151,20 @@ def _labels(record: dict[str, Any], where: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(labels))
 
 
-def _paragraphs(path: Path) -> Iterator[str]:
+def _documents(path: Path, gap: int) -> Iterator[str]:
     lines: list[str] = []
+    blank: list[str] = []
     for _, line in read_lines(path):
-        if line.strip():
-            lines.append(line)
-        elif lines:
+        if not line.strip():
+            blank.append(line)
+            continue
+        if lines and len(blank) >= gap:
             yield "\n".join(lines)
             lines = []
+        elif lines:
+            lines += blank
+        lines.append(line)
+        blank = []
     if lines:
         yield "\n".join(lines)
 

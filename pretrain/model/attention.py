@@ -6,6 +6,7 @@ width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 class SdpaCoreAttention(MegatronModule):
     """Causal attention for a Megatron-Core layer spec; flash or memory-efficient where torch can.
+
+    An attention mask, where there is one, says all that is seen (:func:`document_mask`).
 
     Raises:
         ValueError: context parallelism or a mask other than causal is asked for.
@@ -44,23 +47,56 @@ class SdpaCoreAttention(MegatronModule):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **_: Any
     ) -> Tensor:
-        """query [s, b, n, d], key and value [s, b, g, d] -> [s, b, n * d]."""
+        """query [s, b, n, d], key and value [s, b, g, d] -> [s, b, n * d].
+
+        attention_mask: [b, 1, s, s] bool, True where a key is seen; None for causal attention.
+        """
         # [s, b, n, d] -> [b, n, s, d] as a view
         query_bnsd, key_bgsd, value_bgsd = (x.permute(1, 2, 0, 3) for x in (query, key, value))
-        grouped = query_bnsd.size(1) != key_bgsd.size(1)
+        attend = partial(
+            self._attend,
+            query_bnsd,
+            key_bgsd,
+            value_bgsd,
+            attention_mask,
+            query_bnsd.size(1) != key_bgsd.size(1),
+        )
         if self.training and self.dropout > 0.0:
             # Heads are split over tensor-parallel ranks: each rank draws from its own stream.
             with get_cuda_rng_tracker().fork():
-                out_bnsd = self._attend(query_bnsd, key_bgsd, value_bgsd, self.dropout, grouped)
+                out_bnsd = attend(self.dropout)
         else:
-            out_bnsd = self._attend(query_bnsd, key_bgsd, value_bgsd, 0.0, grouped)
+            out_bnsd = attend(0.0)
         return out_bnsd.permute(2, 0, 1, 3).reshape(query.size(0), query.size(1), -1)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float, grouped: bool) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, grouped: bool, dropout: float
+    ) -> Tensor:
         out: Tensor = scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=self.scale, enable_gqa=grouped
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=self.scale,
+            enable_gqa=grouped,
         )
         return out
+
+
+def document_mask(positions: Tensor) -> Tensor:
+    """[b, 1, s, s] bool: which keys each query sees, those of its own document up to itself.
+
+    Causal and block-diagonal. A learned position says where in its document a token stands; rotary
+    ones compare tokens of one document only, so they need not begin anew.
+
+    Args:
+        positions: [b, s] place of each token in its document; 0 begins one.
+    """
+    document_bs = (positions == 0).cumsum(dim=1)
+    same = document_bs[:, None, :, None] == document_bs[:, None, None, :]
+    return same.tril_()
 
 
 class Norm(torch.nn.Module):

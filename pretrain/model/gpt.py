@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pretrain import cpu
 from pretrain.config import Config
-from pretrain.model.attention import Norm, SdpaCoreAttention
+from pretrain.model.attention import Norm, SdpaCoreAttention, document_mask
 from pretrain.model.initialise import initialise, mark_split
 from pretrain.model.linear import ColumnLinear, RowLinear
 from pretrain.model.loss import LossHead
@@ -37,7 +37,8 @@ class GPT(GPTModel):
     """Megatron-Core's GPTModel whose loss never holds all logits.
 
     `forward` with `labels` and `loss_mask` (both [b, s]) returns the masked *sum* of the loss in
-    nats on the last stage, without `labels` this rank's logits [b, s, v / tensor].
+    nats on the last stage; with `labels` alone the loss of each token [b, s], for which it holds
+    all logits; without `labels` this rank's logits [b, s, v / tensor].
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,13 +62,27 @@ class GPT(GPTModel):
         loss_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if self.post_process and labels is not None:
+        if self.post_process and labels is not None and loss_mask is not None:
             loss: Tensor = self.loss_head(hidden_states, self.output_weight, labels, loss_mask)
             return loss
         output: Tensor = super()._postprocess(
-            hidden_states, *args, labels=None, loss_mask=None, **kwargs
+            hidden_states, *args, labels=labels, loss_mask=None, **kwargs
         )
         return output
+
+
+def document_inputs(tokens: Tensor, positions: Tensor | None) -> dict[str, Tensor | None]:
+    """What `forward` takes beside tokens, so that packed documents do not see each other.
+
+    Args:
+        tokens: [b, s] inputs.
+        positions: [b, s] place of each in its document; None where each sequence is one document,
+            whose causal attention needs no mask.
+    """
+    if positions is not None:
+        return {"position_ids": positions, "attention_mask": document_mask(positions)}
+    places = torch.arange(tokens.size(1), device=tokens.device)
+    return {"position_ids": places.expand_as(tokens), "attention_mask": None}
 
 
 def transformer_config(config: Config, virtual_pipeline: int = 1) -> TransformerConfig:

@@ -37,7 +37,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         first_row = dist.get_rank(group) * rows if parallel else 0
         total = hidden_nh.new_zeros((), dtype=torch.float32)
         grad_hidden = torch.empty_like(hidden_nh) if wants_grad else None
-        grad_weight = torch.empty_like(weight_vh, dtype=torch.float32) if wants_grad else None
+        new = torch.empty_like if tokens else torch.zeros_like
+        grad_weight = new(weight_vh, dtype=torch.float32) if wants_grad else None
         for start in range(0, tokens, block):
             part = slice(start, min(start + block, tokens))
             logits = (hidden_nh[part] @ weight_vh.t()).float()
@@ -101,6 +102,8 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Masked sum of the cross entropy of `hidden @ weight.T` in nats, an fp32 scalar.
 
+    Tokens that do not count have no logits computed.
+
     Args:
         hidden_nh: [n, h], the same on every rank of `group`. Its gradient is this rank's part
             only: sum it over `group`, as Megatron's `copy_to_tensor_model_parallel_region` does.
@@ -109,6 +112,9 @@ def linear_cross_entropy(
         mask_n: [n] float weight of each token.
         group: tensor-parallel group; None for an undivided vocabulary.
     """
+    counted = mask_n.nonzero().squeeze(1)
+    if len(counted) < len(mask_n):
+        hidden_nh, labels_n, mask_n = (x[counted] for x in (hidden_nh, labels_n, mask_n))
     loss: Tensor = _LinearCrossEntropy.apply(hidden_nh, weight_vh, labels_n, mask_n, group)
     return loss
 

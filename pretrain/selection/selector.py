@@ -25,6 +25,9 @@ from pretrain.selection.probe import v_information
 from pretrain.selection.strategies import Order, choose_order
 from pretrain.selection.transforms import Reorder
 
+MANY, HEAD, TAIL = 24, 10, 5
+"""Of more units than MANY, a table shows the first HEAD and the last TAIL."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -32,7 +35,8 @@ class Selection:
 
     Attributes:
         strategy: name of the strategy.
-        order: units in the order in which they are predicted.
+        order: units in the order in which they are predicted; empty where each example has an
+            order of its own.
         unit_names: of the units in natural order.
         estimator, correction: None where nothing was fitted.
         bits: MI of each unit in natural order; None where nothing was fitted.
@@ -70,27 +74,45 @@ class Selection:
         return json.dumps({**asdict(self), "fingerprint": self.fingerprint}, indent=2) + "\n"
 
     def table(self) -> str:
-        """The scores and the order they imply, for people."""
-        width = max(len(name) for name in self.unit_names)
+        """The scores and the order they imply, for people; of many units, the first and last."""
         lines = []
-        if self.bits is not None:
+        if self.estimator is not None:
             lines.append(
                 f"MI(source; unit), estimator {self.estimator}, "
                 f"{'' if self.correction is None else f'correction {self.correction}, '}"
                 f"{self.examples:,} examples"
             )
-            lines += [
-                f"  {number}  {name:<{width}}  {value:7.4f} bits"
-                for number, (name, value) in enumerate(zip(self.unit_names, self.bits, strict=True))
-            ]
-        names = ", ".join(self.unit_names[unit] for unit in self.order)
-        lines.append(f"order of {self.strategy}: {names}")
+        if self.bits is not None:
+            lines += self._rows(self.bits)
+        lines.append(f"order of {self.strategy}: {self._order_words()}")
         if self.rows:
             lines.append(
                 f"{self.rows:,} rows over {len(self.rows_per_rank)} rank(s), fitted in "
                 f"{self.seconds:.2f} s"
             )
         return "\n".join(lines)
+
+    def _rows(self, bits: Sequence[float]) -> list[str]:
+        """Units with their bits: few in natural order, many as they are predicted."""
+        units = len(self.unit_names)
+        shown = list(range(units))
+        if units > MANY:
+            shown = [*self.order[:HEAD], *self.order[-TAIL:]]
+        name, number = max(len(self.unit_names[u]) for u in shown), len(str(units - 1))
+        rows = [
+            f"  {u:>{number}}  {self.unit_names[u]:<{name}}  {bits[u]:7.4f} bits" for u in shown
+        ]
+        if units > MANY:
+            rows.insert(HEAD, f"  ... {units - HEAD - TAIL} more ...")
+        return rows
+
+    def _order_words(self) -> str:
+        if not self.order:
+            return "each example's own" + (f", by {self.estimator}" if self.estimator else "")
+        names = [self.unit_names[unit] for unit in self.order]
+        if len(names) > MANY:
+            names[HEAD:-TAIL] = [f"... {len(names) - HEAD - TAIL} more ..."]
+        return ", ".join(names)
 
 
 def fit_table(
@@ -108,11 +130,6 @@ def fit_table(
     Raises:
         UserError: `selection.count_on` is gpu and there is none.
     """
-    device = None
-    if config.count_on == "gpu":
-        if not torch.cuda.is_available():
-            raise UserError("selection.count_on gpu: no CUDA device is visible; set it to cpu")
-        device = torch.device("cuda", torch.cuda.current_device())
     return count_positions(
         source,
         target,
@@ -122,8 +139,21 @@ def fit_table(
         config.chunk_tokens,
         config.memory_bytes,
         progress=progress,
-        device=device,
+        device=counting_device(config),
     )
+
+
+def counting_device(config: SelectionConfig) -> torch.device | None:
+    """Where pairs are counted; None for the CPU's compiled loops.
+
+    Raises:
+        UserError: `selection.count_on` is gpu and there is none.
+    """
+    if config.count_on == "cpu":
+        return None
+    if not torch.cuda.is_available():
+        raise UserError("selection.count_on gpu: no CUDA device is visible; set it to cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def select(

@@ -72,6 +72,31 @@ def choose_order(
     )
 
 
+def choose_at_random(lengths: np.ndarray, places: np.ndarray, seed: int) -> np.ndarray:
+    """One candidate of each example, all alike likely; a pure function of seed and place.
+
+    The finaliser of splitmix64 (Steele, Lea and Flood, 2014), of the seed and then of the place.
+
+    Args:
+        lengths: [examples] candidates of each.
+        places: [examples] numbers that tell the examples apart.
+        seed: of the draw.
+
+    Returns:
+        [examples] int64 number of the candidate in its example; -1 for an example without any.
+    """
+    drawn = _mixed(_mixed(np.array([seed])) + places.astype(np.uint64))
+    within = drawn % np.maximum(lengths, 1).astype(np.uint64)
+    return np.where(lengths > 0, within.astype(np.int64), -1)
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
 def choose_candidates(
     scores: np.ndarray,
     offsets: np.ndarray,

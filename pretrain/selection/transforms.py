@@ -44,10 +44,12 @@ class Insert:
 
     Attributes:
         opening, closing: token ids of the marks, which no text contains.
+        blank: token id that is inserted instead of a sentence's own; None for its own.
     """
 
     opening: int
     closing: int
+    blank: int | None = None
 
     def lengths(self, sentences: Documents) -> np.ndarray:
         """[sentences] tokens of each once its token is inserted; an empty one stays empty."""
@@ -64,7 +66,8 @@ class Insert:
         some = np.flatnonzero(sentences.lengths)
         tokens = np.empty(offsets[-1], dtype=np.int32)
         text = np.ones(len(tokens), dtype=bool)
-        for place, value in enumerate((self.opening, sentences.tokens[chosen[some]], self.closing)):
+        content = sentences.tokens[chosen[some]] if self.blank is None else self.blank
+        for place, value in enumerate((self.opening, content, self.closing)):
             tokens[offsets[some] + place] = value
             text[offsets[some] + place] = False
         tokens[text] = sentences.tokens
@@ -79,3 +82,19 @@ class Insert:
         kept = ~(opens | closes)
         kept[np.flatnonzero(opens[:-2] & closes[2:]) + 1] = False
         return np.asarray(tokens[kept])
+
+
+class Keep:
+    """Leaves sentences as they are, where :class:`Insert` would insert."""
+
+    def lengths(self, sentences: Documents) -> np.ndarray:
+        """[sentences] tokens of each."""
+        return sentences.lengths
+
+    def apply(self, sentences: Documents, chosen: np.ndarray) -> Documents:
+        """The sentences themselves."""
+        return sentences
+
+    def restore(self, tokens: np.ndarray) -> np.ndarray:
+        """[n] tokens -> the same."""
+        return tokens

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pretrain.config import Config
 from pretrain.data.batches import Batch
-from pretrain.model.gpt import GPT
+from pretrain.model.gpt import GPT, document_inputs
 from pretrain.topology import Topology
 from pretrain.training.zero import deepspeed_config, zero_stage
 
@@ -205,8 +205,7 @@ def _forward_step(batches: Iterator[Batch], chunk: GPT, scale: float) -> tuple[T
     batch = next(batches)
     output = chunk(
         input_ids=batch.tokens,
-        position_ids=_positions(batch.tokens),
-        attention_mask=None,
+        **document_inputs(batch.tokens, batch.positions),
         labels=batch.labels,
         loss_mask=batch.mask,
     )
@@ -216,7 +215,3 @@ def _forward_step(batches: Iterator[Batch], chunk: GPT, scale: float) -> tuple[T
         return loss_sum * scale, count, {"loss_sum": loss_sum.detach()}
 
     return output, loss
-
-
-def _positions(tokens: Tensor) -> Tensor:
-    return torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)

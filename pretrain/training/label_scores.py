@@ -75,6 +75,21 @@ class LabelCounts:
         """Mean number of predicted labels."""
         return float(self.predicted.sum()) / self.documents if self.documents else 0.0
 
+    @property
+    def actual_length(self) -> float:
+        """Mean number of labels that documents have."""
+        return float(self.actual.sum()) / self.documents if self.documents else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Every score by name."""
+        return {
+            "micro_f1": self.micro_f1,
+            "macro_f1": self.macro_f1,
+            "subset_accuracy": self.subset_accuracy,
+            "predicted_length": self.predicted_length,
+            "actual_length": self.actual_length,
+        }
+
 
 def count_labels(predicted: Documents, actual: Documents, labels: int) -> LabelCounts:
     """Compare predicted with actual sets.

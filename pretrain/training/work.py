@@ -84,6 +84,14 @@ class Work(Protocol):
 
 def build_work(config: Config) -> Work:
     """The task that `data` describes, checked against the model's sequence length."""
+    if config.data.task == "multilabel":
+        from pretrain.training.multilabel_work import MultilabelWork
+
+        return MultilabelWork(config)
+    if config.data.task == "text":
+        from pretrain.training.text_work import TextWork
+
+        return TextWork(config)
     from pretrain.training.arithmetic_work import ArithmeticWork
 
     return ArithmeticWork(config)

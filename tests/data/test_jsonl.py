@@ -17,6 +17,14 @@ def test_paragraphs_are_documents(tmp_path):
     assert read_texts(path) == [" one\ntwo", "three"]
 
 
+def test_more_blank_lines_part_sections(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n\none\n\ntwo\n \n\nthree\n\n\n\n")
+    assert read_texts(path, 2) == ["one\n\ntwo", "three"]
+    assert read_texts(path, 3) == ["one\n\ntwo\n \n\nthree"]
+    assert read_texts(path, 1) == ["one", "two", "three"]
+
+
 @pytest.mark.parametrize(
     "content, message",
     [

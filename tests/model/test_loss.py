@@ -38,6 +38,15 @@ def test_loss_and_gradients_equal_cross_entropy(monkeypatch, block, tokens):
         torch.testing.assert_close(mine, theirs.float(), rtol=1e-5, atol=1e-6)
 
 
+def test_nothing_that_counts_costs_nothing():
+    hidden, weight, labels, _ = problem(20, 24)
+    loss = linear_cross_entropy(hidden, weight, labels, torch.zeros(20))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not hidden.grad.any()
+    assert not weight.grad.any()
+
+
 def test_large_logits_do_not_overflow():
     hidden, weight, labels, mask = problem(16, 10)
     expected = reference(hidden * 1000, weight, labels, mask)

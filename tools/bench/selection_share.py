@@ -23,7 +23,7 @@ from pretrain import topology as topologies
 from pretrain.config import Config, load_config
 from pretrain.data.batches import Batch, Sampler
 from pretrain.data.feed import BatchFeed
-from pretrain.data.text import PlannedText
+from pretrain.data.text import Chooser, PlannedText, Text, count_sequences
 from pretrain.ranks import Ranks
 from pretrain.selection.counts import count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
@@ -33,7 +33,8 @@ from pretrain.selection.transforms import Insert
 ALONE = Ranks("none", 0, 1, 0, 1)
 SENTENCE = 20
 """Tokens of a sentence: token ids come without full stops that could be seen."""
-MARKS = 2
+SPECIALS = 3
+"""Two marks, and the end of a document."""
 
 
 def bench_config(vocabulary: int, threads: int) -> Config:
@@ -46,7 +47,7 @@ def bench_config(vocabulary: int, threads: int) -> Config:
                 "hidden_size": 256,
                 "attention_heads": 8,
                 "sequence_length": 512,
-                "vocabulary_size": -(-(vocabulary + MARKS) // 8) * 8,
+                "vocabulary_size": -(-(vocabulary + SPECIALS) // 8) * 8,
             },
             "training": {"global_batch": 4},
             "run": {"threads": threads},
@@ -58,13 +59,15 @@ def planned_text(tokens: np.ndarray, vocabulary: int, config: Config) -> Planned
     """The text, its fitted table and the source of batches."""
     whole = tokens[: len(tokens) // SENTENCE * SENTENCE]
     sentences = Documents.from_rows(whole.reshape(-1, SENTENCE))
-    size = vocabulary + MARKS
+    size = vocabulary + SPECIALS
     table = count_pairs(stream_of(Examples(sentences), 1 << 20), size, size, window(SENTENCE))
     insert = Insert(vocabulary, vocabulary + 1)
     length, training = config.model.sequence_length, config.training
-    sequences = PlannedText.sequences(sentences, insert, length)
-    sampler = Sampler(sequences, training.global_batch, training.seed)
-    return PlannedText(sentences, Scorer(table, Pointwise()), insert, sampler, 0, 1, length)
+    text = Text(sentences, np.array([0, len(sentences)]))
+    sampler = Sampler(count_sequences(text, insert, length), training.global_batch, training.seed)
+    chooser = Chooser("max_mi", Scorer(table, Pointwise()))
+    end = vocabulary + 2
+    return PlannedText(text, chooser, insert, end, sampler, lambda _: None, 0, 1, length)
 
 
 class _Side:
@@ -95,7 +98,7 @@ def measure_share(
         from pretrain.training.engine import Engine
         from pretrain.training.loop import Meter
 
-        size = config.vocabulary_size(vocabulary + MARKS)
+        size = config.vocabulary_size(vocabulary + SPECIALS)
         engine = Engine(config, topology, build(config, topology, size))
         source = planned_text(tokens, vocabulary, config)
         share, length = config.training.global_batch, config.model.sequence_length

@@ -1,0 +1,478 @@
+"""Text in a training job: a selected token in front of each sentence, scored jointly with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pretrain.config import FITTED_STRATEGIES, Config, SelectionConfig
+from pretrain.data.batches import Batch, Sampler, positions_of
+from pretrain.data.text import (
+    END,
+    Chooser,
+    Corpus,
+    PlannedText,
+    Text,
+    count_sequences,
+    lay_out,
+    stream_starts,
+)
+from pretrain.data.tokenizers import Tokenizer
+from pretrain.errors import ConfigError, UserError
+from pretrain.selection.artifact import Content
+from pretrain.selection.counts import Pairs, Progress, ShardedCounts, count_pairs, window
+from pretrain.selection.documents import Documents, Examples, stream_of
+from pretrain.selection.exchange import world
+from pretrain.selection.pointwise import Pointwise, Scorer
+from pretrain.selection.selector import Selection, counting_device
+from pretrain.selection.transforms import Insert, Keep
+from pretrain.topology import Topology
+from pretrain.training.selecting import Fitter, SelectionSchedule
+from pretrain.training.text_scores import (
+    KINDS,
+    LikelihoodSums,
+    generation_metrics,
+    kinds_of,
+    likelihood_metrics,
+)
+from pretrain.training.work import Evaluation
+
+PROMPTS = 8
+"""Held-out documents that are continued."""
+GENERATED = 32
+"""Tokens of a continuation, inserted ones included; at most half of the sequence."""
+SENTENCES_SHOWN = 8
+LOGITS_AT_ONCE = 1 << 24
+"""Most logits of one forward pass of an evaluation on a rank."""
+
+
+def transform_of(strategy: str, tokenizer: Tokenizer) -> Insert | Keep:
+    """What a strategy does to a sentence once its token is selected."""
+    if strategy == "ntp":
+        return Keep()
+    opening, closing = tokenizer.special("<plan>"), tokenizer.special("</plan>")
+    return Insert(opening, closing, tokenizer.special("<blank>") if strategy == "blank" else None)
+
+
+class TextFitter:
+    """Counts which tokens stand together: in a sentence, or a token with those before it in its
+    document, up to the length of a sequence.
+
+    Args:
+        config: `selection` says how.
+        corpus: where sentences come from.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus) -> None:
+        self.config = config
+        self.corpus = corpus
+
+    @property
+    def window(self) -> int | None:
+        """Tokens before a sentence by which it is scored; None for its own."""
+        before = self.config.selection.features == "before"
+        return self.config.model.sequence_length if before else None
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a table depends on."""
+        return {
+            "task": self.config.data.task,
+            "corpus": self.corpus.train.checksum,
+            "tokenizer": self.corpus.tokenizer.fingerprint,
+            "features": self.config.selection.features,
+            "window": self.window,
+        }
+
+    @property
+    def tokens(self) -> int:
+        """Each token is counted twice."""
+        return 2 * self.corpus.train.tokens
+
+    def fit(
+        self, group: dist.ProcessGroup | None, progress: Progress
+    ) -> tuple[Selection, ShardedCounts | None]:
+        """Count this reader's share of the training documents, together with the others."""
+        settings = self.config.selection
+        if settings.strategy not in FITTED_STRATEGIES:
+            return Selection(settings.strategy, (), ()), None
+        started = time.perf_counter()
+        train = self.corpus.train
+        counted = train.sentences if self.window is None else train.documents
+        size = self.corpus.tokenizer.size
+        table = count_pairs(
+            stream_of(Examples(counted.share(*world(group))), settings.chunk_tokens),
+            size,
+            size,
+            Pairs() if self.window is None else window(self.window, "left"),
+            group,
+            settings.memory_bytes,
+            progress=progress,
+            device=counting_device(settings),
+        )
+        return self._selected(table, time.perf_counter() - started), table
+
+    def select(self, table: Content) -> Selection:
+        """Each sentence's own choice, by this table."""
+        if not isinstance(table, ShardedCounts):
+            raise UserError(
+                "the table holds positions, not the tokens that data.task text asks for"
+            )
+        return self._selected(table, 0.0)
+
+    def _selected(self, table: ShardedCounts, seconds: float) -> Selection:
+        held = np.bincount(table.owners[table.owners >= 0], minlength=world(table.group)[1])
+        return Selection(
+            self.config.selection.strategy,
+            order=(),
+            unit_names=(),
+            estimator=self.config.selection.estimator,
+            examples=table.marginals.documents,
+            rows=int(held.sum()),
+            rows_per_rank=tuple(held.tolist()),
+            seconds=seconds,
+        )
+
+    def chooser(self, table: Content | None) -> Chooser:
+        """Which token of a sentence is selected, by this table where the strategy needs one."""
+        settings = self.config.selection
+        scorer = None
+        if table is not None:
+            assert isinstance(table, ShardedCounts)
+            scorer = Scorer(table, pointwise_of(settings))
+        return Chooser(settings.strategy, scorer, self.window, settings.tie_bits, settings.seed)
+
+    def stream(self, table: Content, indices: np.ndarray) -> Iterable[Examples]:
+        """Nothing: a table of PMI stays as it was fitted (`selection.refresh_every` is refused)."""
+        return ()
+
+
+def pointwise_of(settings: SelectionConfig) -> Pointwise:
+    """How a pair is scored."""
+    return Pointwise(
+        settings.estimator == "npmi",
+        settings.minimum_count,
+        settings.smoothing,
+        settings.positive,
+    )
+
+
+class TextWork:
+    """Text as a training job sees it.
+
+    Raises:
+        UserError: a file cannot be read or is malformed.
+        ConfigError: the text is shorter than a sequence.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.corpus = corpus = Corpus(config.data)
+        self.tokenizer: Tokenizer = corpus.tokenizer
+        self.transform = transform_of(config.selection.strategy, corpus.tokenizer)
+        self.end_id = corpus.tokenizer.special(END)
+        self.text_fitter = TextFitter(config, corpus)
+        self.fitter: Fitter = self.text_fitter
+        length = config.model.sequence_length
+        self.examples = count_sequences(corpus.train, self.transform, length)
+        if not self.examples:
+            raise ConfigError(
+                f"data.path {config.data.path}: {corpus.train.tokens} training tokens are too few "
+                f"for one sequence of model.sequence_length {length}; lower it, or give more text"
+            )
+
+    def source(
+        self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
+    ) -> PlannedText:
+        """Batches of this rank."""
+        readers = topology.readers
+        return PlannedText(
+            self.corpus.train,
+            self.text_fitter.chooser(schedule.table),
+            self.transform,
+            self.end_id,
+            sampler,
+            schedule,
+            0 if readers is None else readers.rank,
+            topology.data.size,
+            self.config.model.sequence_length,
+        )
+
+    @property
+    def original_share(self) -> float:
+        """Original tokens for each position that is trained."""
+        positions = stream_starts(self.corpus.train, self.transform)[-1]
+        return self.corpus.train.tokens / int(positions)
+
+    def evaluator(
+        self, topology: Topology, module: Any, schedule: SelectionSchedule
+    ) -> TextEvaluator:
+        """Scores the model chunks in `module`."""
+        return TextEvaluator(self, topology, module, self.text_fitter.chooser(schedule.table))
+
+
+class TextEvaluator:
+    """Scores held-out documents, packed as in training, each data-parallel rank a share of the
+    sequences; and continues some of them.
+
+    Tokens are selected once, when it is made: all ranks must make it together, before batches are
+    read.
+    """
+
+    def __init__(self, work: TextWork, topology: Topology, module: Any, chooser: Chooser) -> None:
+        from pretrain.training.decoding import GreedyDecoder  # loads Megatron-Core
+
+        self.work = work
+        self.config = work.config
+        self.topology = topology
+        self.module = module
+        self.chunks = list(module)
+        self.text = work.corpus.test.head(self.config.training.evaluation_examples)
+        if not self.text.tokens:
+            raise ConfigError("the held-out documents have no token; set data.test_fraction higher")
+        self.chosen = choose_together(chooser, self.text, topology)
+        self.decoder = GreedyDecoder(self.config, topology, self.chunks)
+
+    def run(self, selection: Selection) -> Evaluation:
+        """Score, and add up over the data-parallel ranks."""
+        started = time.perf_counter()
+        self.module.eval()
+        planned = self._likelihood(self.work.transform)
+        plain = planned
+        if not isinstance(self.work.transform, Keep):
+            plain = self._likelihood(Keep())
+        generation, samples = self._generate()
+        metrics = {
+            **likelihood_metrics(planned, plain),
+            "original_tokens_per_position": self.work.original_share,
+            **generation,
+        }
+        return Evaluation(
+            headline="joint_bits_per_token",
+            higher_is_better=False,
+            metrics=metrics,
+            unit_accuracy=(),
+            examples=len(self.text),
+            seconds=time.perf_counter() - started,
+            samples=(*samples, *self._sentences()),
+        )
+
+    def _laid_out(self, transform: Insert | Keep, first: int, last: int) -> Documents:
+        """Sentences first to last - 1 of the held-out text as they stand in the stream."""
+        numbers = np.arange(first, last)
+        return lay_out(self.text, numbers, self.chosen[numbers], transform, self.work.end_id)
+
+    @torch.no_grad()
+    def _likelihood(self, transform: Insert | Keep) -> LikelihoodSums:
+        """Sums over all held-out text, the same on every rank."""
+        planned = self._laid_out(transform, 0, len(self.text.sentences))
+        kinds = kinds_of(planned, transform, self.work.end_id)
+        # The last document ends, too; the first label is that of the first `<end>`.
+        stream = np.append(planned.tokens, self.work.end_id).astype(np.int64)
+        kinds = np.append(kinds[1:], kinds[0])
+        length, data = self.config.model.sequence_length, self.topology.data
+        count = -(-len(kinds) // length)
+        tokens = _rows(stream[:-1], count, length, self.work.tokenizer.pad_id)
+        labels = _rows(stream[1:], count, length, self.work.tokenizer.pad_id)
+        kinds = _rows(kinds, count, length, -1)
+        share = -(-count // data.size)
+        mine = np.arange(data.rank, data.rank + share * data.size, data.size)
+        kinds = np.where((mine < count)[:, None], kinds[mine % count], -1)
+        local = self._forward(tokens[mine % count], labels[mine % count], kinds)
+        return self._add_up(local)
+
+    def _forward(self, tokens: np.ndarray, labels: np.ndarray, kinds: np.ndarray) -> Tensor:
+        """[2, KINDS] float64 nats and counts of these sequences [n, s], on the last stage; every
+        data-parallel rank has as many."""
+        from megatron.core.pipeline_parallel import get_forward_backward_func
+
+        length, topology = self.config.model.sequence_length, self.topology
+        vocabulary = self.config.vocabulary_size(self.work.tokenizer.size)
+        most = LOGITS_AT_ONCE * topology.tensor.size // (length * vocabulary)
+        size = max(1, min(self.config.training.evaluation_batch, most, len(tokens)))
+        parts = self.decoder.parts
+        batches = -(-len(tokens) // (size * parts)) * parts
+        order = np.arange(batches * size)
+        kinds = np.where((order < len(tokens))[:, None], kinds[order % len(tokens)], -1)
+        scored = [
+            (self._batch(tokens[part % len(tokens)], labels[part % len(tokens)]), kinds[part])
+            for part in order.reshape(batches, size)
+        ]
+        sums = get_forward_backward_func()(
+            forward_step_func=_score,
+            data_iterator=[iter(scored) for _ in self.chunks],
+            model=self.chunks,
+            num_microbatches=batches,
+            seq_length=length,
+            micro_batch_size=size,
+            forward_only=True,
+            collect_non_loss_data=True,
+        )
+        if topology.is_last_stage:
+            return torch.stack(sums).sum(dim=0)
+        return torch.zeros(2, KINDS, dtype=torch.float64, device=topology.device)
+
+    def _batch(self, tokens: np.ndarray, labels: np.ndarray) -> Batch:
+        inputs = torch.from_numpy(tokens)
+        return Batch(
+            inputs,
+            torch.from_numpy(labels),
+            torch.ones(inputs.shape),
+            inputs.numel(),
+            positions_of(inputs == self.work.end_id),
+        ).to(self.topology.device)
+
+    def _add_up(self, sums: Tensor) -> LikelihoodSums:
+        """Over data-parallel ranks, told to the other stages."""
+        data, pipeline = self.topology.data, self.topology.pipeline
+        if data.size > 1:
+            dist.all_reduce(sums, group=data.group)
+        if pipeline.size > 1:
+            last = dist.get_global_rank(pipeline.group, pipeline.size - 1)
+            dist.broadcast(sums, last, group=pipeline.group)
+        nats, counts = sums.cpu().numpy()
+        return LikelihoodSums(nats, counts.astype(np.int64))
+
+    def _generate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Continue the beginnings of held-out documents; every rank continues all of them."""
+        units = min(GENERATED, self.config.model.sequence_length // 2)
+        prompts = list(self._prompts(self.config.model.sequence_length - units))
+        if not prompts:
+            return {}, []
+        tokenizer, restore = self.work.tokenizer, self.work.transform.restore
+        shown = partial(tokenizer.decode, specials=True)
+        lengths = np.array([len(tokens) for _, tokens in prompts])
+        source = np.full((len(prompts), lengths.max()), tokenizer.pad_id, dtype=np.int64)
+        for row, (_, tokens) in zip(source, prompts, strict=True):
+            row[: len(tokens)] = tokens
+        written = self.decoder.generate(source, units, tokenizer.pad_id, lengths)
+        generated, pairs, samples = [], [], []
+        for (begin, prompt), raw in zip(prompts, written, strict=True):
+            raw = self._finished(raw)
+            restored = restore(raw)
+            # As many tokens as were generated, once those that were inserted are gone.
+            true = self._true(begin, max(1, len(restored)))
+            generated.append(restored.tolist())
+            pairs.append((tokenizer.decode(true), tokenizer.decode(restored)))
+            samples.append(
+                {
+                    "kind": "generation",
+                    "source": shown(restore(prompt[prompt != self.work.end_id])),
+                    "target": shown(true),
+                    "prediction": shown(restored),
+                    "raw": shown(raw),
+                    "selected": [shown([token]) for token in self._plans(raw)],
+                }
+            )
+        return generation_metrics(generated, pairs), samples
+
+    def _finished(self, raw: np.ndarray) -> np.ndarray:
+        """Written tokens up to the end, without a token whose closing mark was cut off."""
+        ended = np.flatnonzero(raw == self.work.end_id)
+        raw = raw[: ended[0]] if len(ended) else raw
+        transform = self.work.transform
+        cut_off = isinstance(transform, Insert) and transform.opening in raw[-2:-1]
+        return raw[:-2] if cut_off else raw
+
+    def _prompts(self, room: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(sentence from which to go on, tokens before it) of documents whose first sentences fit
+        `room`; half of the document's sentences at most."""
+        found = 0
+        for first, last in zip(self.text.firsts[:-1], self.text.firsts[1:], strict=True):
+            laid = self._laid_out(self.work.transform, int(first), int(last))
+            fitting = int(np.searchsorted(laid.offsets, room, side="right")) - 1
+            sentences = min(fitting, (last - first) // 2)
+            if sentences < 1 or self._true(int(first) + sentences, 1).size == 0:
+                continue
+            yield int(first) + sentences, laid.tokens[: laid.offsets[sentences]]
+            found += 1
+            if found == PROMPTS:
+                return
+
+    def _true(self, sentence: int, tokens: int) -> np.ndarray:
+        """Original tokens from this sentence on, within its document."""
+        firsts, offsets = self.text.firsts, self.text.sentences.offsets
+        end = offsets[firsts[np.searchsorted(firsts, sentence, side="right")]]
+        begin = offsets[sentence]
+        return self.text.sentences.tokens[begin : min(begin + tokens, end)]
+
+    def _plans(self, raw: np.ndarray) -> list[int]:
+        """Tokens between two marks."""
+        transform = self.work.transform
+        if isinstance(transform, Keep):
+            return []
+        opens = (raw[:-2] == transform.opening) & (raw[2:] == transform.closing)
+        return [int(token) for token in raw[1:-1][opens]]
+
+    def _sentences(self) -> list[dict[str, Any]]:
+        """The first held-out sentences with the place of the token that is selected in each."""
+        if self.config.selection.strategy in ("ntp", "blank"):
+            return []
+        shown, sentences = partial(self.work.tokenizer.decode, specials=True), self.text.sentences
+        several = np.flatnonzero(sentences.lengths > 1)[:SENTENCES_SHOWN]
+        samples = []
+        for number in several.tolist():
+            tokens = sentences.between(number, number + 1).tokens
+            place = int(self.chosen[number])
+            samples.append(
+                {
+                    "kind": "sentence",
+                    "text": shown(tokens),
+                    "tokens": [shown([token]) for token in tokens],
+                    "position": place,
+                    "selected": shown([tokens[place]]),
+                }
+            )
+        return samples
+
+
+def choose_together(chooser: Chooser, text: Text, topology: Topology) -> np.ndarray:
+    """[sentences] int64 place of the token selected in each, the same on every rank.
+
+    Readers choose for a share each, and tell the other ranks of their model copy.
+    """
+    count = len(text.sentences)
+    chosen = torch.zeros(count, dtype=torch.int64)
+    readers, feed = topology.readers, topology.feed
+    if readers is not None:
+        mine = np.arange(readers.rank, count, readers.size)
+        chosen[torch.from_numpy(mine)] = torch.from_numpy(chooser(text, mine))
+        if readers.size > 1:
+            dist.all_reduce(chosen, group=readers.group)
+    if feed.size > 1:
+        dist.broadcast(chosen, dist.get_global_rank(feed.group, 0), group=feed.group)
+    return chosen.numpy()
+
+
+def _rows(values: np.ndarray, count: int, length: int, fill: int) -> np.ndarray:
+    """[n] cut into [count, length], the rest filled."""
+    rows = np.full(count * length, fill, dtype=np.int64)
+    rows[: len(values)] = values
+    return rows.reshape(count, length)
+
+
+def _score(batches: Iterator[tuple[Batch, np.ndarray]], chunk: Any) -> tuple[Tensor, Any]:
+    """Megatron's forward step: output of the chunk, and sums over its labels by kind."""
+    from pretrain.model.gpt import document_inputs
+
+    batch, kinds = next(batches)
+    output = chunk(
+        input_ids=batch.tokens,
+        **document_inputs(batch.tokens, batch.positions),
+        labels=batch.labels,
+    )
+
+    def sums(losses_bs: Tensor, non_loss_data: bool) -> Tensor:
+        kind = torch.from_numpy(kinds).to(losses_bs.device).flatten() + 1
+        nats = torch.bincount(kind, losses_bs.double().flatten(), minlength=KINDS + 1)
+        counts = torch.bincount(kind, minlength=KINDS + 1).double()
+        return torch.stack((nats, counts))[:, 1:]
+
+    return output, sums

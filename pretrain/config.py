@@ -333,6 +333,15 @@ class SelectionConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _chain_has_one_end(self) -> SelectionConfig:
+        if self.estimator == "chain" and self.strategy == "min_mi":
+            raise ValueError(
+                "selection.estimator chain looks for the best order only; use it with "
+                "selection.strategy max_mi"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fixed_given(self) -> SelectionConfig:
         if self.strategy == "fixed" and self.fixed is None:
             raise ValueError(

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.selection.exchange import world
-from pretrain.selection.probe import ProbeSettings, _mine, _split, _survey
+from pretrain.selection.probe import ProbeSettings, hold_out, own_rows, survey
 from pretrain.selection.strategies import Order
 
 BLOCKS = 5
@@ -335,9 +335,9 @@ class Learner:
         settings: LearnedSettings,
     ) -> None:
         self.settings, self.group = settings, group
-        examples = _survey(source, target, vocabulary, group)
+        examples = survey(source, target, vocabulary, group)
         share = ProbeSettings(held_out=settings.held_out, seed=settings.seed)
-        self.held_out, self.fitted = _split(examples, share)
+        self.held_out, self.fitted = hold_out(examples, share)
         self.source = torch.from_numpy(source.astype(np.int64))
         self.target = torch.from_numpy(target.astype(np.int64))
         self.steps = self.trained = self.scored = 0
@@ -370,7 +370,7 @@ class Learner:
         """
         rank, ranks = world(self.group)
         own = np.flatnonzero(examples % ranks == rank)
-        rows = _mine(examples, self.group)
+        rows = own_rows(examples, self.group)
         nats = self.decoder(self.source[rows], self.target[rows], torch.from_numpy(orders[own]))
         return nats, own
 

@@ -95,8 +95,8 @@ def v_information(
         ValueError: a value is out of range, sources and targets differ in number, or all ranks
             together hold fewer than 100 examples. Every rank raises it, whichever is at fault.
     """
-    held_out, fitted = _split(_survey(source, target, vocabulary, group), settings)
-    unigram_uv = _unigram(target[_mine(fitted, group)], vocabulary, group)
+    held_out, fitted = hold_out(survey(source, target, vocabulary, group), settings)
+    unigram_uv = _unigram(target[own_rows(fitted, group)], vocabulary, group)
     probe = _Probe(source, target, unigram_uv, settings, group)
     optimizer = torch.optim.AdamW([probe.weights], betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     halves = (held_out[0::2], held_out[1::2])
@@ -134,7 +134,7 @@ def gain(moments: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
     return np.asarray(np.take_along_axis(sums, chosen[None, ::-1], axis=0)[0].sum(axis=0))
 
 
-def _survey(
+def survey(
     source: np.ndarray, target: np.ndarray, vocabulary: int, group: dist.ProcessGroup | None
 ) -> np.ndarray:
     """Sorted global indices of all examples; every rank refuses what is wrong on any rank."""
@@ -164,14 +164,14 @@ def _survey(
     return np.sort(np.concatenate([r + ranks * np.arange(n) for r, n in enumerate(lengths)]))
 
 
-def _split(examples: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(examples: np.ndarray, settings: ProbeSettings) -> tuple[np.ndarray, np.ndarray]:
     """(held out, fitted) by chance: every tenth of sorted examples would all end in one digit."""
     shuffled = np.random.default_rng(settings.seed).permutation(examples)
     held_out = max(2, round(settings.held_out * len(examples)))
     return shuffled[:held_out], shuffled[held_out:]
 
 
-def _mine(examples: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
+def own_rows(examples: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
     """Rows of those global examples that this rank holds."""
     rank, ranks = world(group)
     return examples[examples % ranks == rank] // ranks
@@ -223,7 +223,7 @@ class _Probe:
     def set_gradient(self, examples: np.ndarray) -> None:
         """Gradient of the mean over a global batch, from what each rank holds of it."""
         self.weights.grad = None
-        self.nats(_mine(examples, self.group)).sum().backward()
+        self.nats(own_rows(examples, self.group)).sum().backward()
         assert self.weights.grad is not None
         self._add_up(self.weights.grad).div_(len(examples))
 
@@ -231,7 +231,7 @@ class _Probe:
     def score(self, examples: np.ndarray) -> np.ndarray:
         """Gain on the unigram in nats and its square, summed over global examples, [2, U]."""
         sums = torch.zeros(2, self.units, dtype=torch.float64)
-        rows = _mine(examples, self.group)
+        rows = own_rows(examples, self.group)
         for start in range(0, len(rows), self.batch):
             some = rows[start : start + self.batch]
             gain_bu = -self.log_unigram_uv[range(self.units), self.target_nu[some]]

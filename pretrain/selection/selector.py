@@ -17,9 +17,11 @@ import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
 from pretrain.errors import UserError
+from pretrain.selection.chain import chain_order
 from pretrain.selection.counts import Progress
 from pretrain.selection.estimators import ESTIMATORS, mutual_information
 from pretrain.selection.exchange import add_up, world
+from pretrain.selection.learned import learn_order
 from pretrain.selection.positions import PositionCounts, count_positions
 from pretrain.selection.probe import v_information
 from pretrain.selection.strategies import Order, choose_order
@@ -44,6 +46,9 @@ class Selection:
         rows: rows of the table over all ranks.
         rows_per_rank: rows that each rank holds.
         seconds: wall time of the fit.
+        flops: model FLOPs of the fit over all ranks; None where it counted.
+        evidence: fingerprint of the table and settings by which each example is scored; None where
+            all have one order.
     """
 
     strategy: str
@@ -56,6 +61,8 @@ class Selection:
     rows: int = 0
     rows_per_rank: tuple[int, ...] = ()
     seconds: float = 0.0
+    flops: int | None = None
+    evidence: str | None = None
 
     @property
     def transform(self) -> Reorder:
@@ -67,6 +74,7 @@ class Selection:
         """Hash of everything that decides the order; the same for any number of ranks."""
         bits = None if self.bits is None else [value.hex() for value in self.bits]
         what = [self.strategy, self.order, self.estimator, self.correction, bits, self.examples]
+        what += [self.evidence] if self.evidence else []
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -223,7 +231,12 @@ def fit(
     """
     units = len(unit_names)
     started = time.perf_counter()
-    if config.strategy not in FITTED_STRATEGIES:
+    fitted = config.strategy in FITTED_STRATEGIES
+    if config.strategy == "learned" or (fitted and config.estimator == "chain"):
+        return _ordered_by_a_decoder(
+            config, source, target, vocabulary, unit_names, group, progress
+        )
+    if not fitted:
         order = choose_order(config.strategy, units, seed=config.seed, fixed=config.fixed)
         return Selection(config.strategy, order, tuple(unit_names)), None
     if config.estimator == "v_information":
@@ -234,6 +247,32 @@ def fit(
         return _selected(config, bits, unit_names, examples, (), seconds), None
     table = fit_table(config, source, target, vocabulary, group, progress)
     return select(config, table, unit_names, time.perf_counter() - started), table
+
+
+def _ordered_by_a_decoder(
+    config: SelectionConfig,
+    source: np.ndarray,
+    target: np.ndarray,
+    vocabulary: int,
+    unit_names: Sequence[str],
+    group: dist.ProcessGroup | None,
+    progress: Progress | None,
+) -> tuple[Selection, None]:
+    """An order from a small decoder that learns many of them."""
+    steps = _steps_as_tokens(progress, 2 * (source.size + target.size))
+    learned = config.strategy == "learned"
+    find = learn_order if learned else chain_order
+    found = find(source, target, vocabulary, group, progress=steps)
+    selection = Selection(
+        strategy=config.strategy,
+        order=found.order,
+        unit_names=tuple(unit_names),
+        estimator=None if learned else config.estimator,
+        examples=int(add_up(np.array([len(source)]), group)[0]),
+        seconds=found.seconds,
+        flops=found.flops,
+    )
+    return selection, None
 
 
 def _steps_as_tokens(progress: Progress | None, tokens: int) -> Callable[[int, int], None] | None:

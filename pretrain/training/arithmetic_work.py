@@ -106,6 +106,7 @@ class ArithmeticWork:
             )
         self.tokenizer: Tokenizer = task.tokenizer
         self.examples = len(task.train)
+        self.summary = f"{len(task.train):,} training examples, {len(task.test):,} held out"
         self.fitter: Fitter = PositionFitter(config, task)
 
     def source(

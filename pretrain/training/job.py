@@ -59,7 +59,7 @@ def run(config: Config, ranks: Ranks) -> None:
         callbacks: list[Callback] = [WeightSaver(config, topology, engine.chunks, directory.path)]
         if topology.is_first_rank:
             print(topology.describe())
-            print(f"{cost.parameters:,} parameters")
+            print(f"{cost.parameters:,} parameters; {work.summary}")
             print(selection.table(), flush=True)
             callbacks.append(JsonLines(directory.path))
             if config.run.tensorboard:

@@ -28,11 +28,11 @@ from pretrain.selection.documents import Documents, Examples, stream_of
 from pretrain.selection.estimators import presence_information
 from pretrain.selection.exchange import world
 from pretrain.selection.labels import SortLabels, natural_order, order_labels, sort_by_scores
-from pretrain.selection.pointwise import Pointwise, Scorer
+from pretrain.selection.pointwise import Scorer
 from pretrain.selection.selector import Selection, counting_device
 from pretrain.topology import Topology
 from pretrain.training.label_scores import LabelCounts, count_labels
-from pretrain.training.selecting import Fitter, SelectionSchedule
+from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, pointwise_of
 from pretrain.training.work import Evaluation
 
 SAMPLES = 12
@@ -119,6 +119,7 @@ class LabelFitter:
             order = tuple(order_labels(settings.strategy, len(names), bits=told).tolist())
             bits = tuple(told.tolist())
         held = np.bincount(table.owners[table.owners >= 0], minlength=world(table.group)[1])
+        own = None if order else evidence(table, settings)
         return Selection(
             strategy=settings.strategy,
             order=order,
@@ -129,6 +130,7 @@ class LabelFitter:
             rows=int(held.sum()),
             rows_per_rank=tuple(held.tolist()),
             seconds=seconds,
+            evidence=own,
         )
 
     def stream(self, table: Content, indices: np.ndarray) -> Iterable[Examples]:
@@ -154,16 +156,7 @@ class Ordering:
         """Scores the labels of a text by its words."""
         table = self.schedule.table
         assert isinstance(table, ShardedCounts)
-        settings = self.settings
-        return Scorer(
-            table,
-            Pointwise(
-                settings.estimator == "npmi",
-                settings.minimum_count,
-                settings.smoothing,
-                settings.positive,
-            ),
-        )
+        return Scorer(table, pointwise_of(self.settings))
 
     def __call__(self, examples: LabelledExamples, selection: Selection) -> Documents:
         """Label numbers of each example as predicted; every reader calls it alike.
@@ -237,6 +230,7 @@ class MultilabelWork:
             )
         self.tokenizer: Tokenizer = task.tokenizer
         self.examples = len(task.train)
+        self.summary = str(self.task)
         self.fitter: Fitter = LabelFitter(config, task)
 
     def source(
@@ -258,8 +252,6 @@ class MultilabelWork:
         self, topology: Topology, module: Any, schedule: SelectionSchedule
     ) -> LabelEvaluator:
         """Scores the model chunks in `module`."""
-        if topology.is_first_rank:
-            print(self.task, flush=True)
         ordering = Ordering(self.config, schedule)
         return LabelEvaluator(self.config, topology, module, self.task, ordering, schedule.current)
 

@@ -5,14 +5,17 @@ Only the ranks that read data hold the table; the others of their model copy are
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch.distributed as dist
 
-from pretrain.config import Config
+from pretrain.config import Config, SelectionConfig
 from pretrain.data.batches import Sampler
 from pretrain.errors import UserError
 from pretrain.selection import artifact, selector
@@ -20,6 +23,7 @@ from pretrain.selection.artifact import Content
 from pretrain.selection.counts import Progress, ShardedCounts
 from pretrain.selection.documents import Examples
 from pretrain.selection.exchange import world
+from pretrain.selection.pointwise import Pointwise
 from pretrain.selection.positions import PositionCounts
 from pretrain.selection.selector import Selection
 from pretrain.topology import Axis, Topology
@@ -29,6 +33,22 @@ from pretrain.training.progress import progress_bar
 def counts_of(table: Content) -> ShardedCounts:
     """The pair counts of either kind of table."""
     return table.counts if isinstance(table, PositionCounts) else table
+
+
+def pointwise_of(settings: SelectionConfig) -> Pointwise:
+    """How the candidates of an example are scored."""
+    return Pointwise(
+        settings.estimator == "npmi",
+        settings.minimum_count,
+        settings.smoothing,
+        settings.positive,
+    )
+
+
+def evidence(table: ShardedCounts, settings: SelectionConfig) -> str:
+    """Hash of all that decides the scores of an example; every rank of the table calls it."""
+    how = [artifact.fingerprint_of(table), asdict(pointwise_of(settings)), settings.tie_bits]
+    return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:16]
 
 
 def _group(readers: Axis) -> dist.ProcessGroup | None:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pretrain.config import FITTED_STRATEGIES, Config, SelectionConfig
+from pretrain.config import FITTED_STRATEGIES, Config
 from pretrain.data.batches import Batch, Sampler, positions_of
 from pretrain.data.text import (
     END,
@@ -30,11 +30,11 @@ from pretrain.selection.artifact import Content
 from pretrain.selection.counts import Pairs, Progress, ShardedCounts, count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
 from pretrain.selection.exchange import world
-from pretrain.selection.pointwise import Pointwise, Scorer
+from pretrain.selection.pointwise import Scorer
 from pretrain.selection.selector import Selection, counting_device
 from pretrain.selection.transforms import Insert, Keep
 from pretrain.topology import Topology
-from pretrain.training.selecting import Fitter, SelectionSchedule
+from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, pointwise_of
 from pretrain.training.text_scores import (
     KINDS,
     LikelihoodSums,
@@ -138,6 +138,7 @@ class TextFitter:
             rows=int(held.sum()),
             rows_per_rank=tuple(held.tolist()),
             seconds=seconds,
+            evidence=evidence(table, self.config.selection),
         )
 
     def chooser(self, table: Content | None) -> Chooser:
@@ -154,16 +155,6 @@ class TextFitter:
         return ()
 
 
-def pointwise_of(settings: SelectionConfig) -> Pointwise:
-    """How a pair is scored."""
-    return Pointwise(
-        settings.estimator == "npmi",
-        settings.minimum_count,
-        settings.smoothing,
-        settings.positive,
-    )
-
-
 class TextWork:
     """Text as a training job sees it.
 
@@ -177,6 +168,7 @@ class TextWork:
         self.corpus = corpus = Corpus(config.data)
         self.tokenizer: Tokenizer = corpus.tokenizer
         self.transform = transform_of(config.selection.strategy, corpus.tokenizer)
+        self.summary = str(corpus)
         self.end_id = corpus.tokenizer.special(END)
         self.text_fitter = TextFitter(config, corpus)
         self.fitter: Fitter = self.text_fitter

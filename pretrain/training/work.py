@@ -65,11 +65,13 @@ class Work(Protocol):
         tokenizer: of the model's tokens.
         examples: what the sampler draws from: training examples, or sequences of a text.
         fitter: how targets are selected.
+        summary: how much data there is, for people.
     """
 
     tokenizer: Tokenizer
     examples: int
     fitter: Fitter
+    summary: str
 
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology

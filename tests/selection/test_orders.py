@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 
 from pretrain.config import SelectionConfig
 from pretrain.selection import selector
+from pretrain.selection.chain import chain_order
 from pretrain.selection.documents import Documents
-from pretrain.selection.selector import from_json
+from pretrain.selection.learned import LearnedSettings, learn_order
+from pretrain.selection.selector import Selection, from_json
 from pretrain.selection.strategies import choose_candidates, choose_order, order_by_bits
 from pretrain.selection.transforms import Insert, Reorder
 
@@ -145,3 +148,32 @@ def test_inserted_tokens_are_taken_away_again(sentences, data):
 )
 def test_marks_that_stand_alone_are_taken_away_alone(written, restored):
     assert Insert(10, 11).restore(np.array(written)).tolist() == restored
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"strategy": "learned"}, {"strategy": "max_mi", "estimator": "chain"}],
+    ids=["learned", "chain"],
+)
+def test_a_selection_from_a_decoder_says_what_it_cost(monkeypatch, asked):
+    few = LearnedSettings(steps=20, batch=16, scored=32, hidden_size=8)
+    monkeypatch.setattr(selector, "learn_order", partial(learn_order, settings=few))
+    monkeypatch.setattr(selector, "chain_order", partial(chain_order, settings=few))
+    values = np.random.default_rng(0).integers(0, 10, (200, 3))
+    done: list[int] = []
+    selection, table = selector.fit(
+        SelectionConfig(**asked), values, values, 10, ("a", "b", "c"), progress=done.append
+    )
+    assert table is None
+    assert sorted(selection.order) == [0, 1, 2]
+    assert selection.flops > 0
+    assert selection.examples == 200
+    assert sum(done) == 2 * (values.size + values.size)
+    assert from_json(selection.to_json()) == selection
+
+
+def test_the_fingerprint_knows_what_examples_are_scored_by():
+    first, other = (
+        Selection("max_mi", (), (), "pmi", evidence=evidence) for evidence in ("one", "other")
+    )
+    assert first.fingerprint != other.fingerprint

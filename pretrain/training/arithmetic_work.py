@@ -24,7 +24,7 @@ from pretrain.selection.exchange import world
 from pretrain.selection.positions import PositionCounts
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
-from pretrain.training.selecting import Fitter, SelectionSchedule
+from pretrain.training.selecting import Fitter, SelectionSchedule, origin
 from pretrain.training.work import Evaluation
 
 SAMPLES = 12
@@ -45,12 +45,8 @@ class PositionFitter:
     @property
     def made_from(self) -> dict[str, Any]:
         """What a table depends on."""
-        return {
-            "task": self.config.data.task,
-            "corpus": self.task.train.checksum,
-            "tokenizer": self.task.tokenizer.fingerprint,
-            "estimator": self.config.selection.estimator,
-        }
+        task, estimator = self.task, self.config.selection.estimator
+        return origin(self.config, task.train.checksum, task.tokenizer, estimator=estimator)
 
     @property
     def tokens(self) -> int:

@@ -32,7 +32,7 @@ from pretrain.selection.pointwise import Scorer
 from pretrain.selection.selector import Selection, counting_device
 from pretrain.topology import Topology
 from pretrain.training.label_scores import LabelCounts, count_labels
-from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, pointwise_of
+from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, origin, pointwise_of
 from pretrain.training.work import Evaluation
 
 SAMPLES = 12
@@ -58,12 +58,8 @@ class LabelFitter:
     @property
     def made_from(self) -> dict[str, Any]:
         """What a table depends on."""
-        return {
-            "task": self.config.data.task,
-            "corpus": self.task.train.checksum,
-            "tokenizer": self.task.tokenizer.fingerprint,
-            "estimator": self.config.selection.estimator,
-        }
+        task, estimator = self.task, self.config.selection.estimator
+        return origin(self.config, task.train.checksum, task.tokenizer, estimator=estimator)
 
     @property
     def tokens(self) -> int:

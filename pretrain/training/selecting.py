@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from pretrain.config import Config, SelectionConfig
 from pretrain.data.batches import Sampler
+from pretrain.data.tokenizers import Tokenizer
 from pretrain.errors import UserError
 from pretrain.selection import artifact, selector
 from pretrain.selection.artifact import Content
@@ -33,6 +34,16 @@ from pretrain.training.progress import progress_bar
 def counts_of(table: Content) -> ShardedCounts:
     """The pair counts of either kind of table."""
     return table.counts if isinstance(table, PositionCounts) else table
+
+
+def origin(config: Config, corpus: str, tokenizer: Tokenizer, **more: Any) -> dict[str, Any]:
+    """What a table depends on: the checksum of the examples, the tokenizer, and `more`."""
+    return {
+        "task": config.data.task,
+        "corpus": corpus,
+        "tokenizer": tokenizer.fingerprint,
+        **more,
+    }
 
 
 def pointwise_of(settings: SelectionConfig) -> Pointwise:

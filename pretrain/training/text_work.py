@@ -34,7 +34,7 @@ from pretrain.selection.pointwise import Scorer
 from pretrain.selection.selector import Selection, counting_device
 from pretrain.selection.transforms import Insert, Keep
 from pretrain.topology import Topology
-from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, pointwise_of
+from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, origin, pointwise_of
 from pretrain.training.text_scores import (
     KINDS,
     LikelihoodSums,
@@ -83,13 +83,14 @@ class TextFitter:
     @property
     def made_from(self) -> dict[str, Any]:
         """What a table depends on."""
-        return {
-            "task": self.config.data.task,
-            "corpus": self.corpus.train.checksum,
-            "tokenizer": self.corpus.tokenizer.fingerprint,
-            "features": self.config.selection.features,
-            "window": self.window,
-        }
+        corpus, features = self.corpus, self.config.selection.features
+        return origin(
+            self.config,
+            corpus.train.checksum,
+            corpus.tokenizer,
+            features=features,
+            window=self.window,
+        )
 
     @property
     def tokens(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.config import load_config
@@ -116,7 +116,6 @@ def test_only_labels_and_the_end_count(tmp_path):
 NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
@@ -137,7 +136,6 @@ def test_any_text_and_any_labels_come_back(tmp_path_factory, texts):
         assert names == sorted(set(example.labels) & set(task.label_names))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=6),
     st.lists(st.integers(0, 5), max_size=8),
@@ -150,7 +148,6 @@ def test_documents_are_taken_in_any_order(documents, indices):
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-1, 9), max_size=6), max_size=5))
 def test_what_a_model_wrote_is_restored_whatever_it_is(sets):
     """Repeated labels, and tokens that are no labels, stay as they are counted."""

@@ -12,7 +12,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=30).map("".join)))
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_pieces_join_to_the_document(text):
     pieces = split_sentences(text)
     assert "".join(pieces) == text

@@ -123,7 +123,7 @@ def test_a_text_too_short_for_one_sequence_has_none():
     st.sampled_from(sorted(CHOOSERS)),
     st.integers(0, 3),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_choice_knows_nothing_of_later_sentences_other_documents_or_the_batch(
     sentences, later, name, before
 ):
@@ -187,7 +187,7 @@ DOCUMENT = st.one_of(
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @given(st.lists(DOCUMENT, min_size=1, max_size=4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_restoring_gives_the_text_back(strategy, documents):
     words = sorted({word for document in documents for word in split_words(document)})
     letters = sorted({letter for document in documents for letter in document})

@@ -33,7 +33,7 @@ ODD = [
 ]  # fmt: skip
 SIZE = 316
 NAMES = ["characters", "words", "unigram", "bpe", "hugging_face"]
-FEW = settings(max_examples=150, deadline=None)
+FEW = settings(max_examples=150)
 
 
 def hugging_face_text(individual_digits: bool = True, **switches: object) -> str:

@@ -36,7 +36,6 @@ matrices = st.integers(1, 5).flatmap(
 
 
 @given(matrices, st.integers(0, 10))
-@settings(deadline=None)
 def test_the_best_order_is_that_of_a_search_through_all(told, tie_bits):
     gains = {order: gain(told, order) for order in permutations(range(len(told)))}
     best = max(gains.values())
@@ -45,7 +44,6 @@ def test_the_best_order_is_that_of_a_search_through_all(told, tie_bits):
 
 
 @given(matrices, st.randoms())
-@settings(deadline=None)
 def test_only_the_antisymmetric_part_decides(told, random):
     symmetric = np.array([[random.randrange(9) for _ in told] for _ in told], dtype=float)
     assert best_order(told + symmetric + symmetric.T) == best_order(told)
@@ -60,7 +58,7 @@ def test_twelve_units_are_ordered():
 
 
 @given(st.integers(0, 1000))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_costs_that_are_sums_are_fitted_exactly(seed):
     units, random = 4, np.random.default_rng(seed)
     alone, told = random.normal(size=units), random.normal(size=(units, units))

@@ -33,7 +33,7 @@ def rules():
 
 
 @given(corpora(), rules(), LAYOUTS, st.integers(1, 40), st.sampled_from([1, 20, 1000]))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_counts_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens, at_once):
     rows, columns, examples = corpus
     stream = stream_of(examples, chunk_tokens)
@@ -54,7 +54,7 @@ def test_counts_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens, a
 
 
 @given(corpora())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_presence_marginals_are_documents(corpus):
     rows, columns, examples = corpus
     marginals = count_pairs(stream_of(examples, 100), rows, columns, Pairs(presence=True)).marginals
@@ -68,7 +68,7 @@ def test_presence_marginals_are_documents(corpus):
 
 
 @given(corpora(), corpora(), rules(), st.sampled_from(["dense", "sparse"]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_adding_examples_equals_counting_all_at_once(first, second, pairs, layout):
     rows, columns = max(first[0], second[0]), max(first[1], second[1])
     if (first[2].target is None) != (second[2].target is None):
@@ -82,7 +82,7 @@ def test_adding_examples_equals_counting_all_at_once(first, second, pairs, layou
 
 
 @given(corpora(), rules(), LAYOUTS, st.integers(1, 40))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_counts_in_torch_equal_a_brute_force_count(corpus, pairs, layout, chunk_tokens):
     rows, columns, examples = corpus
     stream = stream_of(examples, chunk_tokens)

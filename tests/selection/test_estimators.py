@@ -78,7 +78,7 @@ def position_counts(source, target, slots, vocabulary, layout="auto"):
 
 
 @given(tables(), st.sampled_from(["dense", "sparse"]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_plug_in_equals_scikit_learn(table, layout):
     vocabulary, source, target = table
     slots = [(0,), (1,), (0, 1)]
@@ -91,7 +91,7 @@ def test_plug_in_equals_scikit_learn(table, layout):
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=20), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_information_of_a_window_equals_scikit_learn(documents):
     examples = Examples(Documents.of(documents))
     counts = count_pairs(stream_of(examples, 30), 10, 10, window(3, "left"))
@@ -176,7 +176,7 @@ def test_tables_that_have_no_mutual_information_are_refused():
     st.sampled_from(["dense", "sparse"]),
     st.integers(1, 10),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_label_information_equals_scikit_learn(documents, layout, top):
     words, labels = (
         Documents.of([sorted(part) for part in side]) for side in zip(*documents, strict=True)

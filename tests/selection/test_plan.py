@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.selection.plan import SLACK, assign_rows, plan_table, shared_budget
@@ -9,7 +9,6 @@ ZIPF = (1e6 / np.arange(1, 8193)).astype(np.int64)
 
 
 @given(st.lists(st.integers(0, 1000), max_size=200), st.integers(1, 8))
-@settings(deadline=None)
 def test_rows_of_one_size_are_dealt_out_evenly_and_deterministically(work, ranks):
     values = np.array(work, dtype=np.int64)
     sizes = np.full(len(values), 80)
@@ -24,7 +23,6 @@ def test_rows_of_one_size_are_dealt_out_evenly_and_deterministically(work, ranks
     st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 64)), min_size=1, max_size=100),
     st.integers(2, 6),
 )
-@settings(deadline=None)
 def test_no_rank_holds_more_than_its_share_and_one_row(rows, ranks):
     work, sizes = np.array(rows, dtype=np.int64).T
     held = np.bincount(assign_rows(work, sizes, ranks), weights=sizes, minlength=ranks)

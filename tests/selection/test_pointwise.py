@@ -58,7 +58,7 @@ def settings_of():
     settings_of(),
     st.sampled_from(["dense", "sparse"]),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_scores_equal_their_definition(features, data, how, layout):
     candidates = data.draw(
         st.one_of(

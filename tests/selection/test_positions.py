@@ -28,7 +28,7 @@ def corpora(draw):
 
 
 @given(corpora(), st.integers(4, 4096), st.sampled_from(["dense", "sparse"]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_counts_equal_a_brute_force_count(corpus, chunk_tokens, layout):
     vocabulary, source, target, slots = corpus
     table = count_positions(

@@ -99,7 +99,7 @@ def test_every_order_comes_back(corpus, strategy, estimator):
     assert from_json(selection.to_json()) == selection
     assert f"order of {strategy}" in selection.table()
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         st.lists(
             st.tuples(
@@ -179,7 +179,6 @@ def test_what_does_not_belong_is_refused(corpus, tmp_path):
         fitted(make_config(corpus, memory_gb=1e-7))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_no_label_is_written_twice(seed, forced):
     """Labels have the ids 7 to 12, the end is 3; a model that prefers anything at all."""

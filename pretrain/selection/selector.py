@@ -92,7 +92,12 @@ class Selection:
             )
         if self.bits is not None:
             lines += self._rows(self.bits)
-        lines.append(f"order of {self.strategy}: {self._order_words()}")
+        chosen = self.order or self.estimator  # without either there is nothing to be ordered
+        lines.append(
+            f"order of {self.strategy}: {self._order_words()}"
+            if chosen
+            else f"strategy {self.strategy}"
+        )
         if self.rows:
             lines.append(
                 f"{self.rows:,} rows over {len(self.rows_per_rank)} rank(s), fitted in "
@@ -116,7 +121,7 @@ class Selection:
 
     def _order_words(self) -> str:
         if not self.order:
-            return "each example's own" + (f", by {self.estimator}" if self.estimator else "")
+            return f"each example's own, by {self.estimator}"
         names = [self.unit_names[unit] for unit in self.order]
         if len(names) > MANY:
             names[HEAD:-TAIL] = [f"... {len(names) - HEAD - TAIL} more ..."]

@@ -85,6 +85,26 @@ class Topology:
         return self.pipeline.rank == self.pipeline.size - 1
 
     @property
+    def reader_rank(self) -> int:
+        """This process among the readers; 0 where it reads no data."""
+        return 0 if self.readers is None else self.readers.rank
+
+    def from_last_stage(self, values: torch.Tensor) -> torch.Tensor:
+        """What the last pipeline stage has in `values`, in place on every stage."""
+        pipeline = self.pipeline
+        if pipeline.size > 1:
+            last = dist.get_global_rank(pipeline.group, pipeline.size - 1)
+            dist.broadcast(values, last, group=pipeline.group)
+        return values
+
+    def sum_of_last_stages(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over the data-parallel ranks of what last pipeline stages have in `values`, in place
+        on every rank."""
+        if self.is_last_stage and self.data.size > 1:
+            dist.all_reduce(values, group=self.data.group)
+        return self.from_last_stage(values)
+
+    @property
     def mpu(self) -> Mpu:
         """The view of this topology that DeepSpeed takes."""
         return Mpu(self.tensor, self.pipeline, self.data, self.model)

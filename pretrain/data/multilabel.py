@@ -16,8 +16,9 @@ from itertools import groupby
 import numpy as np
 
 from pretrain.config import Config, DataConfig
+from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import LabelledText, read_labelled
-from pretrain.data.tokenizers import Tokenizer, WordTokenizer, load_tokenizer, split_words
+from pretrain.data.tokenizers import Tokenizer
 from pretrain.data.tokenizers.base import digest
 from pretrain.errors import ConfigError
 from pretrain.selection.documents import Documents
@@ -112,7 +113,7 @@ class LabelledExamples:
 
     def take(self, indices: np.ndarray) -> LabelledExamples:
         """The examples of these indices, in their order."""
-        return LabelledExamples(take(self.source, indices), take(self.target, indices))
+        return LabelledExamples(self.source.take(indices), self.target.take(indices))
 
     def shard(self, rank: int, ranks: int) -> LabelledExamples:
         """Every `ranks`-th example, from `rank` on."""
@@ -121,14 +122,6 @@ class LabelledExamples:
     def head(self, n: int | None) -> LabelledExamples:
         """The first n examples, or all."""
         return self.take(np.arange(len(self))[:n])
-
-
-def take(documents: Documents, indices: np.ndarray) -> Documents:
-    """The documents of these indices, in their order."""
-    lengths = documents.lengths[indices]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.repeat(documents.offsets[:-1][indices] - offsets[:-1], lengths)
-    return Documents(documents.tokens[places + np.arange(offsets[-1])], offsets)
 
 
 class Multilabel:
@@ -172,7 +165,9 @@ class Multilabel:
                 f"many training texts, the most frequent has {most}; lower it"
             )
         self.labels_left_out = len(documents) - len(self.label_names)
-        self.tokenizer = LabelTokenizer(_text_tokenizer(data, train), self.label_names)
+        self.tokenizer = LabelTokenizer(
+            text_tokenizer(data, (example.text for example in train)), self.label_names
+        )
         targets = [self._targets(side) for side in (train, test)]
         self.longest = max(int(target.lengths.max()) for target in targets)
         self.text_tokens = config.model.sequence_length - self.longest - 1
@@ -246,33 +241,10 @@ class Multilabel:
 
 
 def split(config: DataConfig) -> tuple[list[LabelledText], list[LabelledText]]:
-    """Training and held-out texts of `data.path`, or those of `data.test_path` held out.
-
-    Which texts are held out depends on `data.split_seed` and the distinct texts of the file. A
-    text of `data.path` that is held out, too, is not trained on.
-
-    Raises:
-        UserError: a file cannot be read or is malformed.
-        ConfigError: no training text is left.
-    """
-    assert config.path is not None
-    texts = read_labelled(config.path)
-    if config.test_path is not None:
-        test = read_labelled(config.test_path)
-        held_out = {example.text for example in test}
-    else:
-        distinct = list(dict.fromkeys(example.text for example in texts))
-        order = np.random.default_rng(config.split_seed).permutation(len(distinct))
-        count = max(1, round(config.test_fraction * len(distinct)))
-        held_out = {distinct[index] for index in order[:count]}
-        test = [example for example in texts if example.text in held_out]
-    train = [example for example in texts if example.text not in held_out]
-    if not train:
-        raise ConfigError(
-            f"data.path {config.path}: all {len(texts)} texts are held out, none is left to train "
-            "on; give a file with more texts, or lower data.test_fraction"
-        )
-    return train, test
+    """Training and held-out texts; errors: see :func:`pretrain.data.held_out.hold_out`."""
+    return hold_out(
+        config, read_labelled, lambda example: example.text, "texts", "data.test_fraction"
+    )
 
 
 def fill(rows: np.ndarray, documents: Documents, begins: np.ndarray) -> None:
@@ -280,13 +252,3 @@ def fill(rows: np.ndarray, documents: Documents, begins: np.ndarray) -> None:
     lengths = documents.lengths
     columns = np.arange(len(documents.tokens)) - np.repeat(documents.offsets[:-1] - begins, lengths)
     rows[np.repeat(np.arange(len(rows)), lengths), columns] = documents.tokens
-
-
-def _text_tokenizer(config: DataConfig, train: Sequence[LabelledText]) -> Tokenizer:
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
-    words = Counter(word for example in train for word in split_words(example.text))
-    try:
-        return WordTokenizer.from_counts(words, config.vocabulary)
-    except ValueError as error:
-        raise ConfigError(f"data.vocabulary: {error}") from error

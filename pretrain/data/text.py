@@ -12,8 +12,7 @@ attention never has to leave a document.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,10 @@ import numpy as np
 
 from pretrain.config import FITTED_STRATEGIES, DataConfig
 from pretrain.data.batches import Sampler
+from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import read_texts
 from pretrain.data.sentences import split_sentences
-from pretrain.data.tokenizers import Tokenizer, WordTokenizer, load_tokenizer, split_words
-from pretrain.errors import ConfigError
+from pretrain.data.tokenizers import Tokenizer
 from pretrain.selection.documents import Documents
 from pretrain.selection.pointwise import Scorer
 from pretrain.selection.strategies import choose_at_random, choose_candidates
@@ -81,8 +80,7 @@ class Text:
 
     def take(self, numbers: np.ndarray) -> Documents:
         """Sentences of these numbers, in their order."""
-        offsets = self.sentences.offsets
-        return slices(self.sentences.tokens, offsets[numbers], offsets[numbers + 1])
+        return self.sentences.take(numbers)
 
     def opens(self, numbers: np.ndarray) -> np.ndarray:
         """[n] bool, whether each of these sentences begins a document."""
@@ -94,15 +92,7 @@ class Text:
         document = np.searchsorted(self.firsts, numbers, side="right") - 1
         ends = offsets[numbers]
         begins = np.maximum(offsets[self.firsts[document]], ends - window)
-        return slices(self.sentences.tokens, begins, ends)
-
-
-def slices(tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Documents:
-    """tokens[begins[i]:ends[i]] for every i, as documents; slices may overlap."""
-    lengths = ends - begins
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
-    return Documents(tokens[places], offsets)
+        return Documents.of_slices(self.sentences.tokens, begins, ends)
 
 
 class Corpus:
@@ -122,7 +112,7 @@ class Corpus:
 
     def __init__(self, config: DataConfig) -> None:
         train, test = split(config)
-        self.tokenizer = _tokenizer(config, train)
+        self.tokenizer = text_tokenizer(config, train)
         self.train = Text.encoded(train, self.tokenizer)
         self.test = Text.encoded(test, self.tokenizer)
 
@@ -136,44 +126,14 @@ class Corpus:
 
 
 def split(config: DataConfig) -> tuple[list[str], list[str]]:
-    """Training and held-out documents of `data.path`, or those of `data.test_path` held out.
-
-    Which documents are held out depends on `data.split_seed` and the distinct documents of the
-    file. A document of `data.path` that is held out, too, is not trained on.
-
-    Raises:
-        UserError: a file cannot be read or is malformed.
-        ConfigError: no training document is left.
-    """
-    assert config.path is not None
-    texts = read_texts(config.path, config.document_gap)
-    if config.test_path is not None:
-        test = read_texts(config.test_path, config.document_gap)
-        held_out = set(test)
-    else:
-        distinct = list(dict.fromkeys(texts))
-        order = np.random.default_rng(config.split_seed).permutation(len(distinct))
-        count = max(1, round(config.test_fraction * len(distinct)))
-        held_out = {distinct[index] for index in order[:count]}
-        test = [text for text in texts if text in held_out]
-    train = [text for text in texts if text not in held_out]
-    if not train:
-        raise ConfigError(
-            f"data.path {config.path}: all {len(texts)} documents are held out, none is left to "
-            "train on; give a file with more documents, or lower data.document_gap or "
-            "data.test_fraction"
-        )
-    return train, test
-
-
-def _tokenizer(config: DataConfig, train: Sequence[str]) -> Tokenizer:
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
-    words = Counter(word for text in train for word in split_words(text))
-    try:
-        return WordTokenizer.from_counts(words, config.vocabulary)
-    except ValueError as error:
-        raise ConfigError(f"data.vocabulary: {error}") from error
+    """Training and held-out documents; errors: see :func:`pretrain.data.held_out.hold_out`."""
+    return hold_out(
+        config,
+        lambda path: read_texts(path, config.document_gap),
+        lambda document: document,
+        "documents",
+        "data.document_gap or data.test_fraction",
+    )
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,12 @@ class ShardedCounts:
             return np.zeros(self.rows, np.int64), self.unit_width or self.columns, 1
         return row_groups, self.unit_width or self.columns, int(row_groups.max(initial=-1)) + 1
 
+    @property
+    def rows_per_rank(self) -> tuple[int, ...]:
+        """Rows that each rank holds."""
+        held = np.bincount(self.owners[self.owners >= 0], minlength=world(self.group)[1])
+        return tuple(held.tolist())
+
     def work(self) -> np.ndarray:
         """[ranks] int64 pairs that each rank counted; rows without a holder are left out."""
         held = self.owners >= 0

@@ -45,6 +45,14 @@ class Documents:
         """One document per row of [documents, width]."""
         return cls(rows.ravel(), np.arange(len(rows) + 1) * rows.shape[1])
 
+    @classmethod
+    def of_slices(cls, tokens: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Documents:
+        """tokens[begins[i]:ends[i]] for every i; slices may overlap."""
+        lengths = ends - begins
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(begins - offsets[:-1], lengths)
+        return cls(tokens[places], offsets)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -57,6 +65,10 @@ class Documents:
         """Documents first to last - 1."""
         start, stop = self.offsets[first], self.offsets[last]
         return Documents(self.tokens[start:stop], self.offsets[first : last + 1] - start)
+
+    def take(self, numbers: np.ndarray) -> Documents:
+        """The documents of these numbers, in their order."""
+        return Documents.of_slices(self.tokens, self.offsets[numbers], self.offsets[numbers + 1])
 
     def share(self, rank: int, ranks: int) -> Documents:
         """The rank-th of `ranks` runs of whole documents, of about as many tokens each."""

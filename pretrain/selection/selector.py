@@ -20,7 +20,7 @@ from pretrain.errors import UserError
 from pretrain.selection.chain import chain_order
 from pretrain.selection.counts import Progress
 from pretrain.selection.estimators import ESTIMATORS, mutual_information
-from pretrain.selection.exchange import add_up, world
+from pretrain.selection.exchange import add_up
 from pretrain.selection.learned import learn_order
 from pretrain.selection.positions import PositionCounts, count_positions
 from pretrain.selection.probe import v_information
@@ -178,9 +178,8 @@ def select(
     """The order that a table implies; the same for any number of ranks."""
     counts = table.counts
     bits = ESTIMATORS[config.estimator].combine(mutual_information(counts, config.correction))
-    held = np.bincount(counts.owners, minlength=world(counts.group)[1])
     return _selected(
-        config, bits, unit_names, counts.marginals.documents, tuple(held.tolist()), seconds
+        config, bits, unit_names, counts.marginals.documents, counts.rows_per_rank, seconds
     )
 
 

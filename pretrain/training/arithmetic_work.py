@@ -25,9 +25,7 @@ from pretrain.selection.positions import PositionCounts
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.selecting import Fitter, SelectionSchedule, origin
-from pretrain.training.work import Evaluation
-
-SAMPLES = 12
+from pretrain.training.work import SAMPLES, Evaluation, equal_batches
 
 
 class PositionFitter:
@@ -109,12 +107,11 @@ class ArithmeticWork:
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
     ) -> ExampleSource:
         """Batches of this rank."""
-        readers = topology.readers
         return ExampleSource(
             self.task,
             sampler,
             schedule,
-            0 if readers is None else readers.rank,
+            topology.reader_rank,
             topology.data.size,
             self.config.model.sequence_length,
         )
@@ -136,12 +133,10 @@ class PositionEvaluator:
         topology: Topology,
         module: Any,
         task: Task,
-        sample_count: int = SAMPLES,
     ) -> None:
         self.config = config
         self.topology = topology
         self.task = task
-        self.sample_count = sample_count
         self.module = module
         from pretrain.training.decoding import GreedyDecoder  # loads Megatron-Core
 
@@ -179,17 +174,13 @@ class PositionEvaluator:
     def _predict(self, mine: Examples, longest_share: int) -> np.ndarray:
         """[n, units] predictions; every rank runs the same number of equal batches, as weights
         that are sharded over ranks need."""
-        size = min(self.config.training.evaluation_batch, longest_share)
-        batches = -(-longest_share // size)
-        order = np.arange(batches * size) % max(1, len(mine))
-        if len(mine) == 0:
-            source = np.zeros((batches * size, mine.source.shape[1]), dtype=np.int64)
-        else:
-            source = mine.source[order]
+        source = mine.source
+        if len(mine) == 0:  # a rank without examples keeps the others company
+            source = np.zeros((1, source.shape[1]), dtype=np.int64)
         units, pad = mine.target.shape[1], self.task.tokenizer.pad_id
         parts = [
-            self.decoder.generate(source[start : start + size], units, pad)
-            for start in range(0, len(source), size)
+            self.decoder.generate(source[rows % len(source)], units, pad)
+            for rows in equal_batches(longest_share, self.config.training.evaluation_batch)
         ]
         return np.concatenate(parts)[: len(mine)]
 
@@ -205,5 +196,5 @@ class PositionEvaluator:
                 "raw": decode(predicted[i]),
                 "correct": bool((natural[i] == examples.target[i]).all()),
             }
-            for i in range(min(self.sample_count, len(examples)))
+            for i in range(min(SAMPLES, len(examples)))
         ]

@@ -127,15 +127,11 @@ class GreedyDecoder:
             forward_only=True,
             collect_non_loss_data=True,
         )
-        pipeline = self.topology.pipeline
         if self.topology.is_last_stage:
             chosen = torch.cat(choices)[:count]
         else:
             chosen = torch.empty(count, dtype=torch.int64, device=tokens.device)
-        if pipeline.size > 1:
-            last = dist.get_global_rank(pipeline.group, pipeline.size - 1)
-            dist.broadcast(chosen, last, group=pipeline.group)
-        return chosen
+        return self.topology.from_last_stage(chosen)
 
     def _forward(self, batches: Any, chunk: GPT) -> tuple[Tensor, Any]:
         tokens, position, allowed = next(batches)

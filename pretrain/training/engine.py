@@ -190,13 +190,7 @@ class Engine:
 
         Communicates and waits for the device: for logging steps only.
         """
-        topology = self.topology
-        loss = result.loss_sum.detach().clone()
-        if topology.is_last_stage and topology.data.size > 1:
-            dist.all_reduce(loss, group=topology.data.group)
-        if topology.pipeline.size > 1:
-            last = dist.get_global_rank(topology.pipeline.group, topology.pipeline.size - 1)
-            dist.broadcast(loss, last, group=topology.pipeline.group)
+        loss = self.topology.sum_of_last_stages(result.loss_sum.detach().clone())
         return float(loss) / result.target_tokens
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from pretrain.config import FITTED_STRATEGIES, Config
 from pretrain.data.batches import Batch, Sampler
 from pretrain.data.feed import Rows
-from pretrain.data.multilabel import END, LabelledExamples, Multilabel, take
+from pretrain.data.multilabel import END, LabelledExamples, Multilabel
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.selection.artifact import Content
@@ -33,9 +33,8 @@ from pretrain.selection.selector import Selection, counting_device
 from pretrain.topology import Topology
 from pretrain.training.label_scores import LabelCounts, count_labels
 from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, origin, pointwise_of
-from pretrain.training.work import Evaluation
+from pretrain.training.work import SAMPLES, Evaluation, equal_batches
 
-SAMPLES = 12
 SAMPLE_TOKENS = 40
 """Tokens of a text that a sample shows."""
 MANY = 3
@@ -114,7 +113,6 @@ class LabelFitter:
             told = presence_information(table, PRESENCE[settings.estimator])
             order = tuple(order_labels(settings.strategy, len(names), bits=told).tolist())
             bits = tuple(told.tolist())
-        held = np.bincount(table.owners[table.owners >= 0], minlength=world(table.group)[1])
         own = None if order else evidence(table, settings)
         return Selection(
             strategy=settings.strategy,
@@ -123,8 +121,8 @@ class LabelFitter:
             estimator=settings.estimator,
             bits=bits,
             examples=table.marginals.documents,
-            rows=int(held.sum()),
-            rows_per_rank=tuple(held.tolist()),
+            rows=sum(table.rows_per_rank),
+            rows_per_rank=table.rows_per_rank,
             seconds=seconds,
             evidence=own,
         )
@@ -233,13 +231,12 @@ class MultilabelWork:
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
     ) -> LabelSource:
         """Batches of this rank."""
-        readers = topology.readers
         return LabelSource(
             self.task,
             sampler,
             schedule,
             Ordering(self.config, schedule),
-            0 if readers is None else readers.rank,
+            topology.reader_rank,
             topology.data.size,
             self.config.model.sequence_length,
         )
@@ -311,7 +308,6 @@ class LabelEvaluator:
         task: Multilabel,
         ordering: Ordering,
         selection: Selection,
-        sample_count: int = SAMPLES,
     ) -> None:
         self.config = config
         self.topology = topology
@@ -324,7 +320,6 @@ class LabelEvaluator:
         self.own_orders = None
         if not selection.order:
             self.own_orders = order_together(ordering, self.mine, selection, topology)
-        self.sample_count = sample_count
         self.module = module
         self.end_id = task.tokenizer.special(END)
         from pretrain.training.decoding import GreedyDecoder  # loads Megatron-Core
@@ -367,7 +362,7 @@ class LabelEvaluator:
             source, counts = Documents.of([[]]), None if counts is None else np.zeros(1, np.int64)
         prompts, lengths = self.task.prompts(source)
         written: list[np.ndarray] = []
-        for rows in self._batches():
+        for rows in equal_batches(self.share, self.config.training.evaluation_batch):
             chosen = rows % len(source)
             tokens = self.decoder.generate(
                 prompts[chosen],
@@ -378,13 +373,6 @@ class LabelEvaluator:
             )
             written += list(tokens)
         return self._numbers(written[:real])
-
-    def _batches(self) -> list[np.ndarray]:
-        """Row numbers of equal batches, as many on every rank, since weights may be sharded over
-        the ranks; numbers past a rank's own rows begin anew."""
-        size = min(self.config.training.evaluation_batch, self.share)
-        count = -(-self.share // size)
-        return np.split(np.arange(count * size), count)
 
     def _ordered(self, selection: Selection) -> Documents:
         if self.own_orders is not None:
@@ -399,18 +387,12 @@ class LabelEvaluator:
             source = target = Documents.of([[]])
         tokens, labels, mask = self.task.sequences(source, target, length)
         sums = torch.zeros(2, dtype=torch.float64)
-        for rows in self._batches():
+        for rows in equal_batches(self.share, self.config.training.evaluation_batch):
             chosen = rows % len(source)
             counted = mask[chosen] * (rows < real)[:, None]
             sums[0] += self._nats(tokens[chosen], labels[chosen], counted)
             sums[1] += float(counted.sum())
-        sums = sums.to(self.topology.device)
-        data, pipeline = self.topology.data, self.topology.pipeline
-        if data.size > 1:
-            dist.all_reduce(sums, group=data.group)
-        if pipeline.size > 1:
-            last = dist.get_global_rank(pipeline.group, pipeline.size - 1)
-            dist.broadcast(sums, last, group=pipeline.group)
+        sums = self.topology.sum_of_last_stages(sums.to(self.topology.device))
         return float(sums[0] / sums[1])
 
     @torch.no_grad()
@@ -463,7 +445,7 @@ class LabelEvaluator:
         numbers = np.stack(
             [
                 count_labels(
-                    take(predicted, chosen), take(actual, chosen), len(self.task.label_names)
+                    predicted.take(chosen), actual.take(chosen), len(self.task.label_names)
                 ).to_numbers()
                 for chosen in (np.arange(len(actual)), np.flatnonzero(actual.lengths >= MANY))
                 for predicted in (free, forced)
@@ -483,7 +465,7 @@ class LabelEvaluator:
         }
 
     def _samples(self, examples: LabelledExamples, raw: Documents) -> list[dict[str, Any]]:
-        count = min(self.sample_count, len(examples))
+        count = min(SAMPLES, len(examples))
         return [
             self._sample(examples.take(np.array([i])), raw.between(i, i + 1)) for i in range(count)
         ]

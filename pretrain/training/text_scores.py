@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pretrain.selection.documents import Documents
 from pretrain.selection.transforms import Insert, Keep
@@ -44,6 +46,20 @@ def kinds_of(planned: Documents, transform: Insert | Keep, end_id: int) -> np.nd
     return kinds
 
 
+def sums_by_kind(nats: Tensor, kinds: Tensor) -> Tensor:
+    """[2, KINDS] float64 summed nats and number of the labels of each kind; sums of several parts
+    of a text add up.
+
+    Args:
+        nats: negative log-likelihood of each label.
+        kinds: int64 of the same shape; -1 counts nowhere.
+    """
+    kind = kinds.flatten() + 1
+    total = torch.bincount(kind, nats.double().flatten(), minlength=KINDS + 1)
+    counts = torch.bincount(kind, minlength=KINDS + 1).double()
+    return torch.stack((total, counts))[:, 1:]
+
+
 @dataclass(frozen=True)
 class LikelihoodSums:
     """Sums over labels by kind.
@@ -57,17 +73,10 @@ class LikelihoodSums:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, nats: np.ndarray, kinds: np.ndarray) -> LikelihoodSums:
-        """Of labels with these negative log-likelihoods, both of one shape."""
-        counted = kinds >= 0
-        kinds = kinds[counted]
-        return cls(
-            np.bincount(kinds, nats[counted], minlength=KINDS),
-            np.bincount(kinds, minlength=KINDS).astype(np.int64),
-        )
-
-    def __add__(self, other: LikelihoodSums) -> LikelihoodSums:
-        return LikelihoodSums(self.nats + other.nats, self.counts + other.counts)
+    def of(cls, sums: Tensor) -> LikelihoodSums:
+        """From [2, KINDS], as :func:`sums_by_kind` gives them."""
+        nats, counts = sums.cpu().numpy()
+        return cls(nats, counts.astype(np.int64))
 
     def mean(self, *kinds: int) -> float:
         """Nats per label of these kinds; nan where there is none."""

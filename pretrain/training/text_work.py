@@ -41,6 +41,7 @@ from pretrain.training.text_scores import (
     generation_metrics,
     kinds_of,
     likelihood_metrics,
+    sums_by_kind,
 )
 from pretrain.training.work import Evaluation
 
@@ -129,15 +130,14 @@ class TextFitter:
         return self._selected(table, 0.0)
 
     def _selected(self, table: ShardedCounts, seconds: float) -> Selection:
-        held = np.bincount(table.owners[table.owners >= 0], minlength=world(table.group)[1])
         return Selection(
             self.config.selection.strategy,
             order=(),
             unit_names=(),
             estimator=self.config.selection.estimator,
             examples=table.marginals.documents,
-            rows=int(held.sum()),
-            rows_per_rank=tuple(held.tolist()),
+            rows=sum(table.rows_per_rank),
+            rows_per_rank=table.rows_per_rank,
             seconds=seconds,
             evidence=evidence(table, self.config.selection),
         )
@@ -185,7 +185,6 @@ class TextWork:
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
     ) -> PlannedText:
         """Batches of this rank."""
-        readers = topology.readers
         return PlannedText(
             self.corpus.train,
             self.text_fitter.chooser(schedule.table),
@@ -193,7 +192,7 @@ class TextWork:
             self.end_id,
             sampler,
             schedule,
-            0 if readers is None else readers.rank,
+            topology.reader_rank,
             topology.data.size,
             self.config.model.sequence_length,
         )
@@ -279,7 +278,7 @@ class TextEvaluator:
         mine = np.arange(data.rank, data.rank + share * data.size, data.size)
         kinds = np.where((mine < count)[:, None], kinds[mine % count], -1)
         local = self._forward(tokens[mine % count], labels[mine % count], kinds)
-        return self._add_up(local)
+        return LikelihoodSums.of(self.topology.sum_of_last_stages(local))
 
     def _forward(self, tokens: np.ndarray, labels: np.ndarray, kinds: np.ndarray) -> Tensor:
         """[2, KINDS] float64 nats and counts of these sequences [n, s], on the last stage; every
@@ -321,17 +320,6 @@ class TextEvaluator:
             inputs.numel(),
             positions_of(inputs == self.work.end_id),
         ).to(self.topology.device)
-
-    def _add_up(self, sums: Tensor) -> LikelihoodSums:
-        """Over data-parallel ranks, told to the other stages."""
-        data, pipeline = self.topology.data, self.topology.pipeline
-        if data.size > 1:
-            dist.all_reduce(sums, group=data.group)
-        if pipeline.size > 1:
-            last = dist.get_global_rank(pipeline.group, pipeline.size - 1)
-            dist.broadcast(sums, last, group=pipeline.group)
-        nats, counts = sums.cpu().numpy()
-        return LikelihoodSums(nats, counts.astype(np.int64))
 
     def _generate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Continue the beginnings of held-out documents; every rank continues all of them."""
@@ -463,9 +451,6 @@ def _score(batches: Iterator[tuple[Batch, np.ndarray]], chunk: Any) -> tuple[Ten
     )
 
     def sums(losses_bs: Tensor, non_loss_data: bool) -> Tensor:
-        kind = torch.from_numpy(kinds).to(losses_bs.device).flatten() + 1
-        nats = torch.bincount(kind, losses_bs.double().flatten(), minlength=KINDS + 1)
-        counts = torch.bincount(kind, minlength=KINDS + 1).double()
-        return torch.stack((nats, counts))[:, 1:]
+        return sums_by_kind(losses_bs, torch.from_numpy(kinds).to(losses_bs.device))
 
     return output, sums

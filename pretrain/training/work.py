@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from pretrain.config import Config
 from pretrain.data.batches import Sampler
 from pretrain.data.feed import BatchSource
@@ -12,6 +14,9 @@ from pretrain.data.tokenizers import Tokenizer
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.selecting import Fitter, SelectionSchedule
+
+SAMPLES = 12
+"""Examples of which an evaluation shows what the model made."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,17 @@ class Evaluation:
 
     def __str__(self) -> str:
         return f"{self.headline.replace('_', ' ')} {self.value:.4f}"
+
+
+def equal_batches(share: int, most: int) -> list[np.ndarray]:
+    """Row numbers of batches of one size, at most `most`, that cover `share` rows.
+
+    As many on every rank where `share` is the largest of all ranks, since weights may be sharded
+    over them. A rank takes numbers past its own rows for rows that it has already had.
+    """
+    size = min(most, share)
+    count = -(-share // size)
+    return np.split(np.arange(count * size), count)
 
 
 class Evaluator(Protocol):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pretrain.config import load_config
 from pretrain.data.jsonl import LabelledText
-from pretrain.data.multilabel import LabelTokenizer, Multilabel, split, take
+from pretrain.data.multilabel import LabelTokenizer, Multilabel, split
 from pretrain.data.tokenizers import CharacterTokenizer, save_tokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.selection.documents import Documents
@@ -142,7 +142,7 @@ def test_any_text_and_any_labels_come_back(tmp_path_factory, texts):
 )
 def test_documents_are_taken_in_any_order(documents, indices):
     chosen = [index % len(documents) for index in indices]
-    found = take(Documents.of(documents), np.array(chosen, dtype=np.int64))
+    found = Documents.of(documents).take(np.array(chosen, dtype=np.int64))
     assert [found.between(d, d + 1).tokens.tolist() for d in range(len(found))] == [
         documents[index] for index in chosen
     ]

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from pretrain.training.text_scores import (
     likelihood_metrics,
     repetition,
     rouge,
+    sums_by_kind,
 )
 
 LABELS = st.lists(st.tuples(st.floats(0, 20), st.integers(-1, KINDS - 1)), max_size=40)
@@ -34,14 +36,18 @@ def test_kinds_of_known_text():
     assert kinds_of(Documents.of([[99, 5, 7]]), Keep(), 99).tolist() == [END, OTHER, OTHER]
 
 
-def sums(labels) -> LikelihoodSums:
+def by_kind(labels) -> torch.Tensor:
     nats, kinds = (np.array([label[i] for label in labels]) for i in range(2))
-    return LikelihoodSums.of(nats.astype(float), kinds.astype(int))
+    return sums_by_kind(torch.from_numpy(nats.astype(float)), torch.from_numpy(kinds.astype(int)))
+
+
+def sums(labels) -> LikelihoodSums:
+    return LikelihoodSums.of(by_kind(labels))
 
 
 @given(LABELS, LABELS)
 def test_sums_add_up_over_ranks(mine, others):
-    together, apart = sums(mine + others), sums(mine) + sums(others)
+    together, apart = sums(mine + others), LikelihoodSums.of(by_kind(mine) + by_kind(others))
     assert together.counts.tolist() == apart.counts.tolist()
     assert together.nats == pytest.approx(apart.nats)
     assert together.counts.sum() == sum(kind >= 0 for _, kind in mine + others)

@@ -17,12 +17,12 @@ STAMP := $(VENV)/.installed
 PIP := $(VENV_PYTHON) -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv smoke test lint format clean
+.PHONY: help venv smoke test test-parity lint format clean
 
 help: ## list the targets
 	@echo "Targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  make %-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '  make %-12s %s\n' "$$target" "$$text"; done
 	@echo "Variables:"
 	@sed -n 's/^#   \([A-Z_]*=.*\)/  \1/p' Makefile
 
@@ -61,6 +61,9 @@ smoke: venv ## train the multiplication model with two orders of the answer, in 
 
 test: venv ## run the tests
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-parity: venv ## train every parallel layout and compare it with one process
+	$(VENV_PYTHON) -m pytest -m parity tests/distributed/test_parity.py $(PYTEST_ARGS)
 
 lint: venv ## check style, format and types
 	$(VENV_PYTHON) -m ruff check

@@ -154,6 +154,11 @@ class ParallelConfig(Section):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     """DeepSpeed ZeRO stage: 0 nothing, 1 optimizer, 2 and gradients, 3 and weights are sharded
     over the data-parallel ranks."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What ZeRO keeps in the host's memory: the optimizer's state (stages 1 to 3), and the weights
+    too (stage 3)."""
+    context: PositiveInt = 1
+    """Context-parallel size (a sequence split over processes); only 1 for now."""
 
     @property
     def model_parallel(self) -> int:
@@ -167,6 +172,23 @@ class ParallelConfig(Section):
                 "parallel.zero_stage 3 cannot be combined with parallel.pipeline "
                 f"{self.pipeline}: gathering weights stage by stage dead-locks in DeepSpeed; "
                 "use parallel.zero_stage 0, 1 or 2, or parallel.pipeline 1"
+            )
+        if self.context > 1:
+            raise ValueError(
+                f"parallel.context {self.context}: Megatron-Core's context parallelism lives in "
+                "Transformer Engine's attention, and the attention used here is torch's; use "
+                "parallel.context 1, and parallel.tensor with parallel.sequence_parallel or "
+                "training.recompute for long sequences"
+            )
+        if self.offload != "none" and self.zero_stage == 0:
+            raise ValueError(
+                f"parallel.offload {self.offload} needs parallel.zero_stage of at least 1 "
+                "(DeepSpeed offloads what ZeRO shards)"
+            )
+        if self.offload == "parameters" and self.zero_stage < 3:
+            raise ValueError(
+                f"parallel.offload parameters needs parallel.zero_stage 3 (found "
+                f"{self.zero_stage}); use offload optimizer"
             )
         if self.virtual_pipeline > 1 and self.pipeline == 1:
             raise ValueError(
@@ -390,10 +412,19 @@ class TrainingConfig(Section):
     """Sequences per step, over all data-parallel ranks."""
     micro_batch: PositiveInt | None = None
     """Sequences per forward pass and rank; the whole share of the rank if not given."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Number format of weights and activations; bf16 keeps fp32 master weights."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Number format of weights and activations; bf16 and fp16 keep fp32 master weights. fp16 scales
+    the loss dynamically and needs a GPU."""
+    recompute: Literal["none", "selective", "full"] = "none"
+    """Activations that the backward pass computes again instead of keeping them: selective, the
+    MLP's, the largest; full, each layer's but its input."""
+    compile: bool = False
+    """Compile each transformer layer with torch.compile."""
     seed: NonNegativeInt = 0
     """Seed of initial weights, batches and dropout."""
+    max_minutes: Annotated[float, Field(gt=0.0)] | None = None
+    """Minutes after which the run finishes its step, saves a checkpoint and stops with exit code
+    75; no limit if not given."""
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     evaluation_examples: PositiveInt | None = None
@@ -403,12 +434,23 @@ class TrainingConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """What is kept of the model."""
+    """What is kept of the training, and what a run goes on from."""
 
     save_every: NonNegativeInt = 0
-    """Steps between saved weights; 0 saves none on the way."""
+    """Steps between checkpoints; 0 saves none on the way."""
     save_final: bool = True
-    """Save the weights after the last step."""
+    """Save one after the last step."""
+    keep_last: NonNegativeInt = 2
+    """Newest checkpoints that are kept; 0 keeps all."""
+    keep_every: NonNegativeInt = 0
+    """Steps of which each multiple is kept besides; 0 for none."""
+    asynchronous: bool = True
+    """Write in a thread while training goes on, from a copy in host memory."""
+    on_error: Literal["warn", "stop"] = "warn"
+    """What a save that fails (disk full, folder gone) does to the training."""
+    resume: str = "auto"
+    """What to go on from: auto (the newest complete checkpoint of the run's folder, if it has any),
+    latest (that, and an error if it has none), never, or the folder of a checkpoint."""
 
 
 class RunConfig(Section):
@@ -433,6 +475,44 @@ class RunConfig(Section):
     """Longest wait of one process for another before the job fails."""
 
 
+class ProfileConfig(Section):
+    """Traces of single steps."""
+
+    steps: Annotated[str, Field(pattern=r"^\d+:\d+$")] | None = None
+    """Steps that are traced, as FIRST:END, counted from 0 and without the last: 10:12 are steps 10
+    and 11. Written into the run's folder, to be opened in Perfetto."""
+    ranks: tuple[NonNegativeInt, ...] = (0,)
+    """Ranks that write a trace, each its own."""
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """First step and the one after the last; None where nothing is traced."""
+        if self.steps is None:
+            return None
+        first, _, end = self.steps.partition(":")
+        return int(first), int(end)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_number(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("steps"), int):
+            raise ValueError(
+                f"profile.steps {values['steps']} is a number, expected FIRST:END; YAML reads "
+                '10:12 as minutes and seconds unless it stands in quotes: "10:12"'
+            )
+        return values
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> ProfileConfig:
+        if self.window is not None and self.window[0] >= self.window[1]:
+            first = self.window[0]
+            raise ValueError(
+                f"profile.steps {self.steps} holds no step; the end is not part of it: "
+                f"{first}:{first + 1} is step {first}"
+            )
+        return self
+
+
 class Config(BaseSettings):
     """Everything a run is made of."""
 
@@ -448,6 +528,7 @@ class Config(BaseSettings):
     training: TrainingConfig = TrainingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     run: RunConfig = RunConfig()
+    profile: ProfileConfig = ProfileConfig()
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]
@@ -502,6 +583,12 @@ class Config(BaseSettings):
                 f"training.global_batch {t.global_batch} is not divisible by training.micro_batch "
                 f"{t.micro_batch}; choose a multiple"
             )
+        window = self.profile.window
+        if window is not None and window[1] > t.steps:
+            raise ValueError(
+                f"profile.steps {self.profile.steps} goes beyond training.steps {t.steps}; choose "
+                "earlier steps"
+            )
         if o.schedule == "wsd" and o.warmup_steps + self.decay_steps > t.steps:
             raise ValueError(
                 f"optimizer.warmup_steps {o.warmup_steps} + optimizer.decay_steps "
@@ -543,6 +630,11 @@ class Config(BaseSettings):
                 f"parallel.tensor {p.tensor} x parallel.pipeline {p.pipeline} needs a multiple of "
                 f"{p.model_parallel} processes, found {world_size}; start another number or change "
                 "the layout"
+            )
+        if absent := [rank for rank in self.profile.ranks if rank >= world_size]:
+            raise ConfigError(
+                f"profile.ranks names rank {absent[0]}, but there are {world_size} processes; use "
+                f"ranks below {world_size}"
             )
         data_parallel = world_size // p.model_parallel
         if t.global_batch % data_parallel:

@@ -8,6 +8,7 @@ device, the random state, and a handful of `device="cuda"` literals. Each gets t
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import types
 from collections.abc import Iterator
@@ -73,6 +74,8 @@ def install() -> None:
     torch.cuda.manual_seed = lambda seed: torch.manual_seed(seed)  # type: ignore[assignment]
     megatron_random._get_cuda_rng_state = get_state
     megatron_random._set_cuda_rng_state = set_state
+    # It watches the CPU's random state while CUDA's is in use; here they are the same.
+    logging.getLogger(megatron_random.__name__).setLevel(logging.ERROR)
     for module in (schedules, transformer_utils):
         module.torch = _TorchOnCpu()
 

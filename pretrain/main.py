@@ -31,7 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, build, run. Returns the exit code: 0, or 2 for an error that the user can mend."""
+    """Parse, build, run. Returns the exit code: 0; 2 for an error that the user can mend; 75 for a
+    run that was asked to stop and can go on."""
     rank = 0
     try:
         ranks = discover()
@@ -43,12 +44,14 @@ def main(argv: list[str] | None = None) -> int:
         config.check_layout(ranks.world_size)
         from pretrain.training import job  # seconds of imports: after the configuration holds
 
-        (job.dry_run if options.dry_run else job.run)(config, ranks)
+        if options.dry_run:
+            job.dry_run(config, ranks)
+            return 0
+        return job.run(config, ranks)
     except UserError as error:
         if rank == 0:
             print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -70,6 +70,13 @@ class Topology:
     virtual_pipeline: int
 
     @property
+    def everyone(self) -> dist.ProcessGroup:
+        """All processes of the job."""
+        world = dist.group.WORLD
+        assert world is not None
+        return world
+
+    @property
     def is_first_rank(self) -> bool:
         """Whether this process speaks for the job."""
         return self.ranks.rank == 0
@@ -165,6 +172,10 @@ def start(config: Config, ranks: Ranks | None = None) -> Iterator[Topology]:
     ranks = ranks or discover()
     config.check_layout(ranks.world_size)
     device = pick_device(config.run.device, ranks)
+    if config.training.precision == "fp16" and device.type == "cpu":
+        raise ConfigError(
+            "training.precision fp16 needs a GPU, this run is on the CPU; use bf16 or fp32"
+        )
     share_threads(config.run.threads, ranks)
     if device.type == "cuda":
         torch.cuda.set_device(device)

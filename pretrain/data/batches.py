@@ -30,6 +30,7 @@ class Batch:
             into a sequence and do not see each other; None where a sequence is one document.
         selection_seconds: what the step had to wait for this batch.
         selection: what the targets were selected by.
+        stop: whether the run is to stop after this step; the same on all ranks.
     """
 
     tokens: Tensor
@@ -39,6 +40,7 @@ class Batch:
     positions: Tensor | None = None
     selection_seconds: float = 0.0
     selection: Any = None
+    stop: bool = False
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""

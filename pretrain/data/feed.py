@@ -10,8 +10,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.data.batches import Batch, positions_of
+from pretrain.spans import span
 from pretrain.topology import Topology
 
 Rows = (
@@ -51,6 +54,7 @@ class BatchFeed:
         length: positions of the model.
         steps: steps to serve.
         ahead: batches made in advance; 0 makes each when it is asked for, without a thread.
+        stop: asked on the first reader with every batch: whether the run is to stop after it.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class BatchFeed:
         length: int,
         steps: range,
         ahead: int = 2,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.source = source
         self.topology = topology
@@ -68,16 +73,23 @@ class BatchFeed:
         self.length = length
         self.steps = steps
         self.ahead = ahead
+        self.stop = stop
+        self._turn = threading.Condition()
+        self._begun = self._made = steps.start  # steps whose batches were begun, and are made
+        self._served = steps.start
+        self._limit: int | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         """Serve the batches; an error in the thread is raised here with its own traceback."""
         if self.ahead == 0:
             for step in self.steps:
                 started = time.perf_counter()
-                batch = self._make(step)
+                with span("data"):
+                    batch = self._make(step)
+                self._begun = self._made = step + 1
                 yield step, replace(batch, selection_seconds=time.perf_counter() - started)
             return
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=self.ahead)
+        ready: queue.Queue[Batch | BaseException] = queue.Queue()
         stop = threading.Event()
         worker = threading.Thread(
             target=self._work, args=(ready, stop), name="batch-feed", daemon=True
@@ -86,36 +98,78 @@ class BatchFeed:
         try:
             for step in self.steps:
                 started = time.perf_counter()
-                item = ready.get()
+                with span("data"):
+                    item = ready.get()
                 waited = time.perf_counter() - started
                 if isinstance(item, BaseException):
                     raise item
+                with self._turn:
+                    self._served = step + 1
+                    self._turn.notify_all()
                 yield step, replace(item, selection_seconds=waited)
         finally:
             stop.set()
+            with self._turn:
+                self._turn.notify_all()
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """While inside, no rank makes a batch, and all have made the same ones.
+
+        Every rank enters after the same step. A batch that is under way on one rank may wait for
+        others, so all go on to the last one that anybody has begun.
+        """
+        with self._turn:
+            self._limit = self._begun
+        last = torch.tensor([self._limit], device=self.topology.device)
+        dist.all_reduce(last, dist.ReduceOp.MAX)
+        with self._turn:
+            self._limit = int(last)
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._made >= int(last))
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._limit = None
+                self._turn.notify_all()
+
+    def _may_begin(self, step: int) -> bool:
+        if self._limit is not None:
+            return step < self._limit
+        return step < self._served + self.ahead
 
     def _work(self, ready: queue.Queue[Batch | BaseException], stop: threading.Event) -> None:
         try:
             for step in self.steps:
-                batch = self._make(step)
-                while not stop.is_set():
-                    try:
-                        ready.put(batch, timeout=0.1)
-                        break
-                    except queue.Full:
-                        continue
-                if stop.is_set():
-                    return
+                with self._turn:
+                    self._turn.wait_for(partial(self._goes_on, step, stop))
+                    if stop.is_set():
+                        return
+                    self._begun = step + 1
+                ready.put(self._make(step))
+                with self._turn:
+                    self._made = step + 1
+                    self._turn.notify_all()
         except BaseException as error:
             ready.put(error)
+            with self._turn:  # whoever waits for quiet is told by the next batch
+                self._made = self.steps.stop
+                self._turn.notify_all()
+
+    def _goes_on(self, step: int, stop: threading.Event) -> bool:
+        return stop.is_set() or self._may_begin(step)
 
     def _make(self, step: int) -> Batch:
-        selection = self.source.selection_at(step)
-        batch = self._hand_over(self._read(step, selection))
+        with span("selection"):
+            selection = self.source.selection_at(step)
+            rows = self._read(step, selection)
+        batch = self._hand_over(rows)
         return replace(batch, selection=selection)
 
     def _read(self, step: int, selection: Any) -> np.ndarray | None:
-        """A reader's batch as rows of tokens, labels, flags and, in the last column, the count.
+        """A reader's batch as rows of tokens, labels, flags and, in the last two columns, the
+        count and whether to stop.
 
         Flags: 1 where the label counts, and 2 where a document begins.
         """
@@ -123,10 +177,10 @@ class BatchFeed:
         if readers is None:
             return None
         tokens, labels, mask, *starts = self.source.read(step, selection)
-        count = torch.tensor([int(mask.sum())])
+        told = torch.tensor([int(mask.sum()), int(readers.rank == 0 and self.stop())])
         if readers.size > 1:
-            dist.all_reduce(count, group=readers.group)
-        counts = np.full((len(tokens), 1), int(count))
+            dist.all_reduce(told, group=readers.group)
+        counts = np.tile(told.numpy(), (len(tokens), 1))
         flags = mask.astype(np.int64)
         for begins in starts:
             flags += 2 * begins
@@ -134,17 +188,18 @@ class BatchFeed:
 
     def _hand_over(self, rows: np.ndarray | None) -> Batch:
         if rows is None:
-            packed = torch.empty(self.share, 3 * self.length + 1, dtype=torch.int64)
+            packed = torch.empty(self.share, 3 * self.length + 2, dtype=torch.int64)
         else:
             packed = torch.from_numpy(np.ascontiguousarray(rows))
         feed = self.topology.feed
         if feed.size > 1:
             dist.broadcast(packed, dist.get_global_rank(feed.group, 0), group=feed.group)
-        tokens, labels, flags, count = packed.split([self.length] * 3 + [1], dim=1)
+        tokens, labels, flags, told = packed.split([self.length] * 3 + [2], dim=1)
         return Batch(
             tokens.contiguous(),
             labels.contiguous(),
             (flags & 1).float(),
-            int(count[0, 0]),
+            int(told[0, 0]),
             positions_of(flags >= 2),
+            stop=bool(told[0, 1]),
         )

@@ -61,12 +61,15 @@ class SdpaCoreAttention(MegatronModule):
             attention_mask,
             query_bnsd.size(1) != key_bgsd.size(1),
         )
-        if self.training and self.dropout > 0.0:
-            # Heads are split over tensor-parallel ranks: each rank draws from its own stream.
+        dropout = self.dropout if self.training else 0.0
+        # Heads are split over tensor-parallel ranks: each rank draws from its own stream. Under
+        # sequence parallelism the whole block does, and recomputation cannot go back into a stream
+        # that was entered twice.
+        if dropout > 0.0 and not self.config.sequence_parallel:
             with get_cuda_rng_tracker().fork():
-                out_bnsd = attend(self.dropout)
+                out_bnsd = attend(dropout)
         else:
-            out_bnsd = attend(0.0)
+            out_bnsd = attend(dropout)
         return out_bnsd.permute(2, 0, 1, 3).reshape(query.size(0), query.size(1), -1)
 
     def _attend(

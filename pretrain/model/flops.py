@@ -55,6 +55,10 @@ def model_cost(model: ModelConfig, vocabulary_size: int) -> ModelCost:
 
 
 def peak_flops(device_name: str, precision: str) -> float | None:
-    """Dense peak of a device in FLOP/s; None where it is not known, never another device's."""
+    """Dense peak of a device in FLOP/s; None where it is not known, never another device's.
+
+    These devices multiply fp16 as fast as bf16.
+    """
     names = [name for name in PEAKS if device_name.startswith(name)]
-    return PEAKS[max(names, key=len)].get(precision) if names else None
+    kind = "bf16" if precision == "fp16" else precision
+    return PEAKS[max(names, key=len)].get(kind) if names else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -30,7 +31,27 @@ from pretrain.model.linear import ColumnLinear, RowLinear
 from pretrain.model.loss import LossHead
 from pretrain.topology import Topology
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+RECOMPUTE: dict[str, dict[str, Any]] = {
+    "none": {},
+    # Attention keeps no s x s matrix, so that there is nothing to gain by computing it again.
+    "selective": {"recompute_granularity": "selective", "recompute_modules": ["mlp"]},
+    "full": {
+        "recompute_granularity": "full",
+        "recompute_method": "uniform",
+        "recompute_num_layers": 1,
+    },
+}
+
+
+class Stages(torch.nn.ModuleList):
+    """The model chunks of a process. Called, it is the only one of a process without pipeline."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the chunk returns."""
+        (chunk,) = self
+        return chunk(*args, **kwargs)
 
 
 class GPT(GPTModel):
@@ -116,6 +137,7 @@ def transformer_config(config: Config, virtual_pipeline: int = 1) -> Transformer
         params_dtype=dtype,
         pipeline_dtype=dtype,
         bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
         tensor_model_parallel_size=parallel.tensor,
         pipeline_model_parallel_size=parallel.pipeline,
         virtual_pipeline_model_parallel_size=virtual_pipeline if interleaved else None,
@@ -124,6 +146,7 @@ def transformer_config(config: Config, virtual_pipeline: int = 1) -> Transformer
         overlap_p2p_comm=interleaved,
         batch_p2p_comm=not interleaved,
         batch_p2p_sync=False,
+        **RECOMPUTE[config.training.recompute],
         # The batch says how many target tokens there are in all; the loss is already divided.
         calculate_per_token_loss=True,
     )
@@ -157,7 +180,19 @@ def layer_spec(preset: str) -> ModuleSpec:
     )
 
 
-def build(config: Config, topology: Topology, vocabulary_size: int) -> torch.nn.ModuleList:
+def seed_dropout(seed: int, step: int, topology: Topology) -> None:
+    """Seed the streams that dropout draws from in a step.
+
+    A function of the step alone, so that a run that goes on needs no random state: one stream per
+    data and pipeline coordinate, and where tensors are split one per tensor coordinate.
+    """
+    name = f"{seed}:{step}:{topology.pipeline.rank}:{topology.data.rank}"
+    digest = hashlib.sha256(name.encode()).digest()
+    # Megatron-Core adds up to some thousands for the tensor rank.
+    model_parallel_cuda_manual_seed(int.from_bytes(digest[:4], "little") >> 1)
+
+
+def build(config: Config, topology: Topology, vocabulary_size: int) -> Stages:
     """The model chunks of this process (one, or one per virtual stage), on its device.
 
     Initial weights depend on `training.seed` alone, not on the layout.
@@ -165,14 +200,12 @@ def build(config: Config, topology: Topology, vocabulary_size: int) -> torch.nn.
     model = config.model
     virtual = topology.virtual_pipeline
     megatron = transformer_config(config, virtual)
-    # One stream per data and pipeline coordinate; Megatron offsets it per tensor rank.
-    offset = 100 * topology.pipeline.rank + 10_000 * topology.data.rank
-    model_parallel_cuda_manual_seed(config.training.seed + 1 + offset, force_reset_rng=True)
+    seed_dropout(config.training.seed, 0, topology)
     layers = model.layers // (topology.pipeline.size * virtual)
     submodules = TransformerBlockSubmodules(
         layer_specs=[layer_spec(model.preset)] * layers, layer_norm=Norm
     )
-    chunks = torch.nn.ModuleList()
+    chunks = Stages()
     for stage in range(virtual):
         vp_stage = stage if virtual > 1 else None
         with cpu.tensors_stay():
@@ -194,6 +227,9 @@ def build(config: Config, topology: Topology, vocabulary_size: int) -> torch.nn.
                 vp_stage=vp_stage,
             )
         mark_split(chunk, gated=model.preset == "llama")
+        if config.training.compile:
+            for layer in chunk.decoder.layers:
+                layer.compile()
         initialise(chunk, model, config.training.seed, topology.tensor.rank, topology.tensor.size)
         chunks.append(chunk)
     return chunks.to(topology.device)

@@ -32,6 +32,8 @@ class RowLinear(RowParallelLinear):
     def forward(self, input_: Tensor) -> Output:
         """Output, and the bias where it is left to the caller to add."""
         if self.tp_group.size() > 1:
-            output: Output = super().forward(input_)
-            return output
+            output, bias = super().forward(input_)
+            # A view: recomputation makes what it returns a part of its graph, and must not do so
+            # with the parameter itself.
+            return output, None if bias is None else bias.view_as(bias)
         return linear(input_, self.weight, self.bias), None

@@ -6,14 +6,17 @@ briefly on a mixture of orders, and the orders with the lowest held-out loss are
 
     loss(order) = sum over its units u of -log2 P(u | S, units before u)
 
-Two things differ from the paper. The decoder is told which unit it is asked for next (as in
-Pannatier et al., sigma-GPTs, 2024, arXiv 2404.09562), so that a mixture is no guessing game; and
-orders are dropped by halves while it trains on (successive halving, Jamieson and Talwalkar, 2016,
-arXiv 1502.07943), so that it gets better at those that are left.
+Three things differ from the paper. The decoder is told which unit it is asked for next (as in
+Pannatier et al., sigma-GPTs, 2024, arXiv 2404.09562), so that a mixture is no guessing game. Orders
+are dropped by halves while it trains on (successive halving, Jamieson and Talwalkar, 2016,
+arXiv 1502.07943). And a mixture tells orders apart badly, since what one order teaches helps the
+others: once few are left, each is trained alone, all from the mixture's weights, and halved again
+by the mean of its losses so far, which is the lowest for the one whose loss falls first.
 
 Coarse to fine: up to 5 units, all orders are tried. More units are first cut into 5 blocks, whose
 120 orders are tried with the units inside in random order; then the inside of every block likewise,
-all blocks at once. No more than 120 orders per block are ever listed.
+all blocks at once. No more than 120 orders per block are ever listed. Trained alone are whole
+orders: the best of every block together, then the second best of every block, and so on.
 
 Letters: n examples, J source columns, U units, V values, H hidden size, b examples of a batch, P =
 J + U positions.
@@ -24,9 +27,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,7 +60,9 @@ class LearnedSettings:
         hidden_size: width of the decoder, a multiple of `heads`.
         layers: blocks of attention and MLP.
         heads: attention heads.
-        steps: updates in all, shared evenly by the rounds in which orders are dropped.
+        steps: updates on mixtures, shared evenly by the rounds in which orders are dropped.
+        finalists: orders that are left for training alone, or fewer.
+        alone: updates of a round of training alone, shared evenly by its orders.
         batch: examples per update over all ranks, drawn with replacement.
         learning_rate: of AdamW, after 100 steps of linear warm-up.
         scored: sequences that a round scores for each block whose orders it compares, over all
@@ -68,7 +74,9 @@ class LearnedSettings:
     hidden_size: int = 64
     layers: int = 2
     heads: int = 4
-    steps: int = 800
+    steps: int = 400
+    finalists: int = 8
+    alone: int = 800
     batch: int = 128
     learning_rate: float = 2e-3
     scored: int = 8192
@@ -77,7 +85,8 @@ class LearnedSettings:
 
     def __post_init__(self) -> None:
         for name in (
-            "hidden_size", "layers", "heads", "steps", "batch", "learning_rate", "scored",
+            "hidden_size", "layers", "heads", "steps", "finalists", "alone", "batch",
+            "learning_rate", "scored",
         ):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; use a number above 0")
@@ -96,11 +105,15 @@ class Round:
 
     Attributes:
         steps: updates done when it scored.
-        orders: of the units of each block that it compared, best first.
-        bits: held-out loss of the whole target for each of them, per example.
+        alone: whether each order was trained by itself.
+        orders: of the units of each block that it compared, best first; whole orders where they
+            were trained alone.
+        bits: held-out loss of the whole target for each of them, per example; the mean over its
+            rounds so far where they were trained alone.
     """
 
     steps: int
+    alone: bool
     orders: tuple[tuple[Order, ...], ...]
     bits: tuple[tuple[float, ...], ...]
 
@@ -156,32 +169,41 @@ def learn_order(
     """
     started = time.perf_counter()
     units = target.shape[1]
-    rounds = count_rounds(units)
+    rounds = count_rounds(units, settings.finalists)
     if settings.steps < rounds:
         raise ValueError(
-            f"steps is {settings.steps}, and {units} units take {rounds} rounds; use {rounds} "
-            "steps at least, some hundreds to tell orders apart"
+            f"steps is {settings.steps}, and {units} units take {rounds} rounds of mixtures; use "
+            f"{rounds} steps at least, some hundreds to tell orders apart"
         )
     learner = Learner(source, target, vocabulary, group, settings)
+    planned = count_updates(units, settings)
+
+    def train(left: list[list[tuple[Block, ...]]], updates: int) -> None:
+        for _ in range(updates):
+            learner.step(_draw(left, settings.batch, learner.random("orders")))
+            if progress:
+                progress(learner.updates, planned)
+
     blocks: list[Block] = [tuple(range(units))]
     trail: list[Round] = []
+    mixed = 0
     while len(blocks) < units:
         # Of each block, the orders of its pieces that are left, the best first.
         left = [list(permutations(split(block))) for block in blocks]
-        while any(len(orders) > 1 for orders in left):
-            until = settings.steps * (len(trail) + 1) // rounds
-            while learner.steps < until:
-                learner.step(_draw(left, settings.batch, learner.random("orders")))
-                if progress:
-                    progress(learner.steps, settings.steps)
+        while True:
+            mixed += 1
+            train(left, settings.steps * mixed // rounds - settings.steps * (mixed - 1) // rounds)
             trail.append(_compare(learner, left))
-            left = [orders[: -(-len(orders) // 2)] for orders in left]
-        blocks = [piece for orders in left for piece in orders[0]]
+            left = [_better_half(orders, settings.finalists) for orders in left]
+            if max(len(orders) for orders in left) <= settings.finalists:
+                break
+        trail += (final := _Final(learner, left)).run(train)
+        blocks = [piece for order in final.best for piece in order]
     order = tuple(unit for block in blocks for unit in block)
     return Learned(
         order=order,
         rounds=tuple(trail),
-        steps=learner.steps,
+        steps=learner.updates,
         sequences=learner.trained + learner.scored,
         flops=learner.flops,
         seconds=time.perf_counter() - started,
@@ -193,14 +215,40 @@ def split(block: Sequence[int]) -> list[Block]:
     return [tuple(part.tolist()) for part in np.array_split(block, min(BLOCKS, len(block)))]
 
 
-def count_rounds(units: int) -> int:
-    """Rounds that :func:`learn_order` takes: of each level, those of its block with most pieces."""
-    rounds, longest = 0, units
+def _better_half(orders: list[Any], at_least: int) -> list[Any]:
+    return orders[: max(-(-len(orders) // 2), at_least)]
+
+
+def _levels(units: int) -> list[int]:
+    """Orders of the block with most pieces, at each level from coarse to fine."""
+    listed, longest = [], units
     while longest > 1:
         pieces = min(BLOCKS, longest)
-        rounds += math.ceil(math.log2(math.factorial(pieces)))
+        listed.append(math.factorial(pieces))
         longest = -(-longest // pieces)
+    return listed
+
+
+def count_rounds(units: int, finalists: int) -> int:
+    """Rounds of mixtures that :func:`learn_order` takes: one per level at least."""
+    rounds = 0
+    for left in _levels(units):
+        rounds += 1
+        while (left := max(-(-left // 2), min(left, finalists))) > finalists:
+            rounds += 1
     return rounds
+
+
+def count_updates(units: int, settings: LearnedSettings) -> int:
+    """Updates that :func:`learn_order` makes in all."""
+    updates = 0
+    for listed in _levels(units):
+        updates += settings.steps if not updates else 0
+        left = min(listed, settings.finalists)
+        while left > 1:
+            updates += left * max(1, settings.alone // left)
+            left = -(-left // 2)
+    return updates
 
 
 def _draw(
@@ -237,7 +285,45 @@ def _compare(learner: Learner, left: list[list[tuple[Block, ...]]]) -> Round:
         block[:] = [block[i] for i in best]
         orders.append(tuple(tuple(unit for piece in order for unit in piece) for order in block))
         bits.append(tuple(scores[i] for i in best))
-    return Round(learner.steps, tuple(orders), tuple(bits))
+    return Round(learner.updates, False, tuple(orders), tuple(bits))
+
+
+class _Final:
+    """The orders that are left, each trained alone from the same weights, and halved."""
+
+    def __init__(self, learner: Learner, left: list[list[tuple[Block, ...]]]) -> None:
+        self.learner = learner
+        places = range(max(len(orders) for orders in left))
+        # The i-th best of every block; the last where a block has fewer.
+        self.left = [[orders[min(i, len(orders) - 1)] for orders in left] for i in places]
+        self.best = self.left[0]
+
+    def run(self, train: Callable[[list[list[tuple[Block, ...]]], int], None]) -> list[Round]:
+        """What each round compared; leaves the best order's weights in the learner."""
+        learner, settings = self.learner, self.learner.settings
+        examples = learner.held_out[: settings.scored]
+        trail = []
+        runs = [(0.0, order, learner.snapshot()) for order in self.left]
+        while len(runs) > 1:
+            scored = []
+            for total, order, weights in runs:
+                learner.restore(weights)
+                alone = [[part] for part in order]
+                train(alone, max(1, settings.alone // len(runs)))
+                drawn = _draw(alone, len(examples), np.random.default_rng(settings.seed))
+                bits = total + learner.bits(examples, drawn)
+                scored.append((bits, order, learner.snapshot()))
+            runs = sorted(scored, key=lambda run: run[0])
+            orders = tuple(
+                tuple(unit for part in order for piece in part for unit in piece)
+                for _, order, _ in runs
+            )
+            means = tuple(total / (len(trail) + 1) for total, _, _ in runs)
+            trail.append(Round(learner.updates, True, (orders,), (means,)))
+            runs = runs[: -(-len(runs) // 2)]
+        _, self.best, weights = runs[0]
+        learner.restore(weights)
+        return trail
 
 
 def forward_flops(columns: int, units: int, vocabulary: int, settings: LearnedSettings) -> int:
@@ -322,7 +408,8 @@ class Learner:
 
     Attributes:
         held_out: global indices of the examples that are never trained on, in an order by chance.
-        steps: updates done.
+        steps: updates that the present weights have had.
+        updates: made in all, those of weights that were given up too.
         trained, scored: sequences, over all ranks.
     """
 
@@ -340,7 +427,7 @@ class Learner:
         self.held_out, self.fitted = hold_out(examples, share)
         self.source = torch.from_numpy(source.astype(np.int64))
         self.target = torch.from_numpy(target.astype(np.int64))
-        self.steps = self.trained = self.scored = 0
+        self.steps = self.updates = self.trained = self.scored = 0
         shape = source.shape[1], target.shape[1], vocabulary, settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -391,7 +478,18 @@ class Learner:
         self.optimizer.param_groups[0]["lr"] = settings.learning_rate * warm
         self.optimizer.step()
         self.steps += 1
+        self.updates += 1
         self.trained += len(batch)
+
+    def snapshot(self) -> Any:
+        """The present weights and the optimizer's state, to come back to."""
+        return self.steps, *map(deepcopy, (self.decoder.state_dict(), self.optimizer.state_dict()))
+
+    def restore(self, snapshot: Any) -> None:
+        """Go on from a snapshot."""
+        self.steps, weights, state = snapshot
+        self.decoder.load_state_dict(weights)
+        self.optimizer.load_state_dict(deepcopy(state))
 
     @torch.no_grad()
     def ask(self, examples: np.ndarray, orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

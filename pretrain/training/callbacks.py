@@ -10,15 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import deepspeed
 import torch
-from safetensors.torch import save_file
 
-from pretrain.config import Config
-from pretrain.files import written_whole
-from pretrain.model.gpt import GPT
 from pretrain.selection.selector import Selection
-from pretrain.topology import Topology
 from pretrain.training.progress import progress_bar
 from pretrain.training.run_directory import SELECTION, write_text
 from pretrain.training.work import Evaluation
@@ -71,19 +65,28 @@ class Callback:
     def on_end(self, step: int) -> None:
         """After the last step and evaluation."""
 
+    def on_stop(self, step: int) -> None:
+        """After the last step of a run that was asked to stop before its end."""
+
     def close(self) -> None:
         """Always, also after an error."""
 
 
 class JsonLines(Callback):
     """metrics.jsonl, evaluation.jsonl and selection.jsonl, one object per line, written through at
-    once; selection.json is the last selection."""
+    once; selection.json is the last selection.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: of the run.
+        start: steps that the run goes on from; lines after them are of a stretch that is trained
+            again, and go.
+    """
+
+    def __init__(self, directory: Path, start: int = 0) -> None:
         self._directory = directory
-        self._selections: TextIO = open(directory / "selection.jsonl", "w")  # noqa: SIM115
-        self._metrics: TextIO = open(directory / "metrics.jsonl", "w")  # noqa: SIM115
-        self._evaluations: TextIO = open(directory / "evaluation.jsonl", "w")  # noqa: SIM115
+        self._selections = _continued(directory / "selection.jsonl", start - 1)
+        self._metrics = _continued(directory / "metrics.jsonl", start)
+        self._evaluations = _continued(directory / "evaluation.jsonl", start)
 
     def on_selection(self, step: int, selection: Selection) -> None:
         values = {"step": step, **json.loads(selection.to_json())}
@@ -106,13 +109,30 @@ class JsonLines(Callback):
         self._evaluations.close()
 
 
+def _continued(path: Path, last: int) -> TextIO:
+    """The file to append to, without lines of steps after `last` and without half a line."""
+    kept: list[str] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                step = json.loads(line)["step"]
+            except (ValueError, KeyError):
+                continue
+            if step <= last:
+                kept.append(line + "\n")
+    write_text(path, "".join(kept))
+    return open(path, "a", encoding="utf-8")
+
+
 class TensorBoard(Callback):
     """TensorBoard events under `tensorboard/`, against the step."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, start: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(directory / "tensorboard"))
+        self._writer: Any = SummaryWriter(
+            str(directory / "tensorboard"), purge_step=start + 1 if start else None
+        )
 
     def on_log(self, record: StepRecord) -> None:
         for name, value in asdict(record).items():
@@ -132,8 +152,9 @@ class TensorBoard(Callback):
 class ProgressBar(Callback):
     """Steps, loss, tokens/s and time left on the terminal."""
 
-    def __init__(self, steps: int, label: str) -> None:
+    def __init__(self, steps: int, label: str, start: int = 0) -> None:
         self._bar = progress_bar(steps, label)
+        self._bar.update(start)
         self._shown: dict[str, str] = {}
 
     def on_step(self, step: int) -> None:
@@ -151,50 +172,6 @@ class ProgressBar(Callback):
 
     def close(self) -> None:
         self._bar.close()
-
-
-class WeightSaver(Callback):
-    """Weights as safetensors, one file per tensor and pipeline rank, written beside and renamed.
-
-    Files are `weights/step-N/tensor-T-pipeline-P.safetensors`, with the parameters' local names.
-    """
-
-    def __init__(
-        self, config: Config, topology: Topology, chunks: list[GPT], directory: Path
-    ) -> None:
-        self.settings = config.checkpoint
-        self.sharded = config.parallel.zero_stage == 3
-        self.topology = topology
-        self.chunks = chunks
-        self.directory = directory / "weights"
-        self.saved_at = -1
-
-    def on_step(self, step: int) -> None:
-        every = self.settings.save_every
-        if every and step % every == 0:
-            self._save(step)
-
-    def on_end(self, step: int) -> None:
-        if self.settings.save_final and self.saved_at != step:
-            self._save(step)
-
-    def _save(self, step: int) -> None:
-        self.saved_at = step
-        named = {
-            f"{index}.{name}": parameter
-            for index, chunk in enumerate(self.chunks)
-            for name, parameter in chunk.named_parameters()
-        }
-        gathered = deepspeed.zero.GatheredParameters(list(named.values()), enabled=self.sharded)
-        with gathered:
-            if self.topology.data.rank != 0:
-                return
-            tensors = {name: p.detach().to("cpu", copy=True) for name, p in named.items()}
-        folder = self.directory / f"step-{step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"tensor-{self.topology.tensor.rank}-pipeline-{self.topology.pipeline.rank}"
-        with written_whole(folder / f"{name}.safetensors") as beside:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, beside)
 
 
 def logged_grad_norm(value: float | torch.Tensor | None) -> float:

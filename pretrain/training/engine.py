@@ -1,30 +1,31 @@
-"""One training step: Megatron's schedule on the modules of a DeepSpeed engine.
+"""One training step on a DeepSpeed engine, through Megatron's schedule where there is a pipeline.
 
-DeepSpeed reduces, shards and steps; Megatron runs the micro-batches through the pipeline. What
-each of them leaves to the other is done here: tied and sequence-parallel gradients, the global
-gradient norm without ZeRO, and the normalisation of the loss.
+DeepSpeed reduces, shards and steps; Megatron runs micro-batches through pipeline stages. What each
+of them leaves to the other is done here: gradients that several model-parallel ranks share, the
+global gradient norm, and the normalisation of the loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import deepspeed
 import torch
-import torch.distributed as dist
-from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from pretrain.config import Config
 from pretrain.data.batches import Batch
-from pretrain.model.gpt import GPT, document_inputs
+from pretrain.model.gpt import GPT, document_inputs, seed_dropout
+from pretrain.spans import span
 from pretrain.topology import Topology
-from pretrain.training.zero import deepspeed_config, zero_stage
+from pretrain.training import gradients
+from pretrain.training.zero import deepspeed_config, owns_norm, zero_stage
+
+_SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class Engine:
     def __init__(self, config: Config, topology: Topology, chunks: Any) -> None:
         self.config = config
         self.topology = topology
-        self.stage = zero_stage(config)
+        self.stage = zero_stage(config, topology.data.size)
+        self.owns_norm = owns_norm(config, topology.data.size)
+        self.steps = 0
         self.share = config.training.global_batch // topology.data.size
         self.micro_batch = config.training.micro_batch or self.share
         self._mark_tied_copy(chunks)
@@ -69,17 +72,26 @@ class Engine:
             eps=options.epsilon,
             fused=True,
         )
+        held = sum(parameter.numel() for parameter in chunks.parameters())
         self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
             model=chunks,
             optimizer=optimizer,
-            config=deepspeed_config(config, topology.data.size),
+            config=deepspeed_config(config, topology.data.size, held),
             mpu=topology.mpu,
             dist_init_required=False,
         )
+        if self.stage == 0 and topology.data.size == 1:
+            # Copies every gradient into a buffer and back to average it over one rank.
+            self.deepspeed.enable_backward_allreduce = False
         self.chunks: list[GPT] = list(chunks)
         self.parameters = [p for p in chunks.parameters() if p.requires_grad]
         if self.stage == 3:
             self._register_output_weights()
+        if topology.pipeline.size == 1:
+            gradients.sum_as_computed(self.parameters, topology)
+        elif config.training.precision == "fp16":
+            for chunk in self.chunks:
+                chunk.config.grad_scale_func = self.optimizer.scale_if_loss
 
     def _mark_tied_copy(self, chunks: Any) -> None:
         """Tied weights under a pipeline exist twice: the last stage's copy is not counted."""
@@ -100,90 +112,114 @@ class Engine:
             group["lr"] = learning_rate
         if not self.deepspeed.module.training:
             self.deepspeed.module.train()
-        with self._gradients_reduced_at_end():
-            outputs = self._run_schedule(batch)
-            self._finish_model_parallel_gradients()
+        if self.config.model.dropout > 0.0:
+            seed_dropout(self.config.training.seed, self.steps, self.topology)
+        if self.topology.pipeline.size == 1:
+            losses = self._accumulate(batch)
+        else:
+            losses = self._run_pipeline(batch)
         grad_norm: float | Tensor
-        if self.stage == 0:
-            grad_norm = self._reduce_and_clip()
-        self.deepspeed.set_gradient_accumulation_boundary(True)
-        self.deepspeed.step()
-        if self.stage:
+        with span("optimizer"):
+            if self.owns_norm:
+                grad_norm = self._clip()
+            self.deepspeed.step()
+        if not self.owns_norm:
             grad_norm = self.deepspeed.get_global_grad_norm()
-        if outputs:
-            loss_sum = torch.stack([output["loss_sum"] for output in outputs]).sum()
+        if losses:
+            loss_sum = torch.stack(losses).sum()
         else:
             loss_sum = torch.zeros((), device=self.topology.device)
+        self.steps += 1
         return StepResult(loss_sum, batch.target_tokens, grad_norm)
 
-    def _run_schedule(self, batch: Batch) -> list[dict[str, Tensor]]:
-        chunks = self.chunks
+    def _accumulate(self, batch: Batch) -> list[Tensor]:
+        """Gradients of all micro-batches; DeepSpeed reduces them while the backward pass runs."""
+        scale = self.topology.data.size / batch.target_tokens
+        parts = list(batch.micro_batches(self.micro_batch))
+        losses = []
+        for number, part in enumerate(parts, start=1):
+            self.deepspeed.set_gradient_accumulation_boundary(number == len(parts))
+            with span("forward"):
+                loss_sum = self.deepspeed(**_inputs(part))
+            with span("backward"):
+                self.deepspeed.backward(loss_sum * scale)
+            losses.append(loss_sum.detach())
+        return losses
+
+    def _run_pipeline(self, batch: Batch) -> list[Tensor]:
+        """Gradients of all micro-batches through Megatron's schedule, reduced once at the end."""
+        self.deepspeed.set_gradient_accumulation_boundary(False)
+        if self.stage:
+            with self.deepspeed.coalesce_grad_reduction():
+                losses = self._run_schedule(batch)
+                self._sum_shared_gradients()
+            self.deepspeed.set_gradient_accumulation_boundary(True)
+            return losses
+        losses = self._run_schedule(batch)
+        self._sum_shared_gradients()
+        self.deepspeed.set_gradient_accumulation_boundary(True)
+        if self.topology.data.size > 1:
+            self.deepspeed.allreduce_gradients()
+        return losses
+
+    def _run_schedule(self, batch: Batch) -> list[Tensor]:
         micro_batches = list(batch.micro_batches(self.micro_batch))
         scale = self.topology.data.size / batch.target_tokens
         run = get_forward_backward_func()
         outputs: list[dict[str, Tensor]] = run(
             forward_step_func=partial(_forward_step, scale=scale),
-            data_iterator=[iter(micro_batches) for _ in chunks],
-            model=chunks,
+            data_iterator=[iter(micro_batches) for _ in self.chunks],
+            model=self.chunks,
             num_microbatches=len(micro_batches),
             seq_length=batch.tokens.size(1),
             micro_batch_size=self.micro_batch,
             forward_only=False,
         )
-        return outputs
+        return [output["loss_sum"] for output in outputs]
 
-    @contextmanager
-    def _gradients_reduced_at_end(self) -> Iterator[None]:
-        """ZeRO reduces once, after every micro-batch, when the block is left."""
-        self.deepspeed.set_gradient_accumulation_boundary(False)
-        if self.stage == 0:
-            yield
-            return
-        with self.deepspeed.coalesce_grad_reduction():
-            yield
-
-    def _finish_model_parallel_gradients(self) -> None:
+    def _sum_shared_gradients(self) -> None:
         """Sum what tensor and pipeline ranks each computed a part of, in place."""
-        topology = self.topology
-        if self.config.parallel.sequence_parallel:
-            for parameter in self.parameters:
-                if getattr(parameter, "sequence_parallel", False) and parameter.grad is not None:
-                    dist.all_reduce(parameter.grad, group=topology.tensor.group)
-        if self.config.model.tied and topology.pipeline.size > 1:
-            ends = {0: 0, topology.pipeline.size - 1: -1}
-            if topology.pipeline.rank in ends:
-                chunk = self.chunks[ends[topology.pipeline.rank]]
-                weight = chunk.shared_embedding_or_output_weight()
-                dist.all_reduce(weight.grad, group=parallel_state.get_embedding_group())
+        pipeline = self.topology.pipeline
+        gradients.sum_sequence_parallel(self.parameters, self.topology)
+        ends = {0: 0, pipeline.size - 1: -1}
+        if self.config.model.tied and pipeline.rank in ends:
+            chunk = self.chunks[ends[pipeline.rank]]
+            gradients.sum_tied(chunk.shared_embedding_or_output_weight())
 
-    def _reduce_and_clip(self) -> Tensor:
-        """Average over data-parallel ranks and clip to the global norm, without ZeRO.
-
-        Each weight is counted once: where it is split, or on tensor rank 0; copies of tied
-        weights not at all.
-        """
+    def _clip(self) -> Tensor:
+        """Clip to the global norm, which each weight is counted in once."""
         topology = self.topology
-        if topology.data.size > 1:
-            self.deepspeed.set_gradient_accumulation_boundary(True)
-            self.deepspeed.allreduce_gradients()
-        gradients, counted = [], []
-        for parameter in self.parameters:
-            if parameter.grad is None:
-                continue
-            gradients.append(parameter.grad)
-            split = getattr(parameter, "tensor_model_parallel", False)
-            copy = getattr(parameter, "ds_pipe_replicated", False)
-            if (split or topology.tensor.rank == 0) and not copy:
-                counted.append(parameter.grad)
-        norms = torch._foreach_norm(counted)
-        square = torch.stack(norms).square().sum() if norms else gradients[0].new_zeros(())
-        if topology.model.size > 1:
-            dist.all_reduce(square, group=topology.model.group)
-        norm = square.sqrt()
-        if self.config.optimizer.clip_norm > 0.0:
-            factor = (self.config.optimizer.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(gradients, factor)
+        if self.stage:
+            held = self._sharded_gradients()
+        else:
+            held = [(p.grad, p) for p in self.parameters if p.grad is not None]
+        # Shards differ over all ranks, whole gradients over those of one model copy.
+        group = topology.everyone if self.stage else topology.model.group
+        counted = [grad for grad, p in held if gradients.is_counted(p, topology)]
+        norm = gradients.global_norm(counted, topology, group)
+        gradients.clip([grad for grad, _ in held], norm, self.config.optimizer.clip_norm)
         return norm
+
+    def _sharded_gradients(self) -> list[tuple[Tensor, Any]]:
+        """This rank's shards (ZeRO 1 and 2), each with the parameter that it is a part of."""
+        shards: list[tuple[Tensor, Any]] = []
+        for number, averaged in self.optimizer.averaged_gradients.items():
+            real = (grad for grad in averaged if not getattr(grad, "_zero_padding", False))
+            shards += zip(real, self.optimizer.params_in_partition[number], strict=False)
+        return shards
+
+    def small_state(self) -> dict[str, Any]:
+        """What goes into a checkpoint beside weights and moments: the scale of an fp16 loss."""
+        if self.config.training.precision != "fp16":
+            return {}
+        return {"loss_scaler": {k: getattr(self.optimizer.loss_scaler, k) for k in _SCALER}}
+
+    def restore_small(self, state: dict[str, Any]) -> None:
+        """Put :meth:`small_state` back."""
+        if self.config.training.precision == "fp16":
+            for name, value in state.get("loss_scaler", {}).items():
+                if name in _SCALER:
+                    setattr(self.optimizer.loss_scaler, name, value)
 
     def mean_loss(self, result: StepResult) -> float:
         """Loss per target token over the whole global batch, the same on every rank.
@@ -194,15 +230,20 @@ class Engine:
         return float(loss) / result.target_tokens
 
 
+def _inputs(batch: Batch) -> dict[str, Tensor | None]:
+    """What a chunk's forward takes of a batch."""
+    return {
+        "input_ids": batch.tokens,
+        **document_inputs(batch.tokens, batch.positions),
+        "labels": batch.labels,
+        "loss_mask": batch.mask,
+    }
+
+
 def _forward_step(batches: Iterator[Batch], chunk: GPT, scale: float) -> tuple[Tensor, Any]:
     """Megatron's forward step: output of the chunk, and how to make a loss of it."""
-    batch = next(batches)
-    output = chunk(
-        input_ids=batch.tokens,
-        **document_inputs(batch.tokens, batch.positions),
-        labels=batch.labels,
-        loss_mask=batch.mask,
-    )
+    with span("forward"):
+        output = chunk(**_inputs(next(batches)))
 
     def loss(loss_sum: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         count = torch.ones((), dtype=torch.int, device=loss_sum.device)

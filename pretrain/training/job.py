@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,65 +15,102 @@ from pretrain import topology as topologies
 from pretrain.config import Config
 from pretrain.data.batches import Sampler, made_up_batch
 from pretrain.data.feed import BatchFeed
-from pretrain.model.flops import FORMULA, model_cost
+from pretrain.errors import UserError
+from pretrain.model.flops import model_cost, peak_flops
+from pretrain.planning import Machine, make_plan
+from pretrain.planning.report import plan_lines
 from pretrain.ranks import Ranks
+from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.run_directory import RunDirectory
 from pretrain.training.selecting import SelectionSchedule
+from pretrain.training.stopping import STOPPED, Stopper
 from pretrain.training.work import build_work
-from pretrain.training.zero import state_bytes
 
 
-def run(config: Config, ranks: Ranks) -> None:
-    """Train as configured and leave the run directory behind."""
+def run(config: Config, ranks: Ranks) -> int:
+    """Train as configured and leave the run directory behind.
+
+    Returns:
+        The exit code: 0 for a run that is complete, STOPPED for one that was asked to stop and can
+        go on from its last checkpoint.
+    """
     work = build_work(config)
-    vocabulary = config.vocabulary_size(work.tokenizer.size)
     directory = RunDirectory(config.run.directory)
+    stopper = Stopper(directory.path, config.training.max_minutes)
     if ranks.rank == 0:
         directory.prepare(config)
+        stopper.forget()
     with topologies.start(config, ranks) as topology:
         # Imported once the backends are loaded quietly.
         from pretrain.model.gpt import build
-        from pretrain.training.callbacks import (
-            Callback,
-            JsonLines,
-            ProgressBar,
-            TensorBoard,
-            WeightSaver,
-        )
+        from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
+        from pretrain.training.checkpoint.callback import Checkpointer
+        from pretrain.training.checkpoint.resuming import find
+        from pretrain.training.checkpoint.sameness import CHECKPOINTS
+        from pretrain.training.checkpoint.store import SELECTION, CheckpointStore
         from pretrain.training.engine import Engine
         from pretrain.training.loop import train
+        from pretrain.training.profiling import Profiler
 
         settings = config.training
+        folder = directory.path / CHECKPOINTS
+        store = CheckpointStore(folder, config.checkpoint, topology, config.run.timeout_seconds)
+        found, skipped = find(store, config)
+        vocabulary = found.vocabulary if found else config.vocabulary_size(work.tokenizer.size)
+        start = found.manifest.step if found else 0
         sampler = Sampler(work.examples, settings.global_batch, settings.seed)
-        schedule = SelectionSchedule(config, topology, work.fitter, sampler)
-        selection = schedule.current
+        saved = found.folder / SELECTION if found and found.manifest.has_table else None
+        schedule = SelectionSchedule(config, topology, work.fitter, sampler, saved)
+        selection = schedule.at(start)
+        if found:
+            check_selection(found.manifest.fingerprint, selection, found.folder)
         cost = model_cost(config.model, vocabulary)
         engine = Engine(config, topology, build(config, topology, vocabulary))
+        if found:
+            store.load(found.folder, found.manifest, engine)
         feed = BatchFeed(
             work.source(schedule, sampler, topology),
             topology,
             settings.global_batch // topology.data.size,
             config.model.sequence_length,
-            range(settings.steps),
+            range(start, settings.steps),
+            stop=lambda: bool(stopper.reason),
         )
         evaluator = work.evaluator(topology, engine.deepspeed.module, schedule)
-        callbacks: list[Callback] = [WeightSaver(config, topology, engine.chunks, directory.path)]
+        callbacks: list[Callback] = [
+            Checkpointer(config, store, engine, feed, schedule, stopper, vocabulary)
+        ]
         if topology.is_first_rank:
             print(topology.describe())
             print(f"{cost.parameters:,} parameters; {work.summary}")
             print(selection.table(), flush=True)
-            callbacks.append(JsonLines(directory.path))
+            for message in skipped:
+                print(f"warning: skipped {message}", file=sys.stderr, flush=True)
+            if found:
+                print(f"going on from {found.folder}, {start:,} steps done", flush=True)
+            callbacks.append(JsonLines(directory.path, start))
             if config.run.tensorboard:
-                callbacks.append(TensorBoard(directory.path))
+                callbacks.append(TensorBoard(directory.path, start))
             if config.run.progress:
-                callbacks.append(ProgressBar(settings.steps, selection.strategy))
+                callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
+        callbacks += Profiler.of(config.profile, topology, engine, directory.path)
         started = time.perf_counter()
         try:
-            evaluation = train(config, topology, engine, feed, evaluator, cost, callbacks)
+            with stopper.listening():
+                evaluation = train(
+                    config, topology, engine, feed, evaluator, cost, callbacks, schedule
+                )
         finally:
             for callback in callbacks:
                 callback.close()
+        if evaluation is None:
+            if topology.is_first_rank:
+                print(
+                    f"stopped after {engine.steps:,} of {settings.steps:,} steps "
+                    f"({stopper.reason}); the same command goes on from there"
+                )
+            return STOPPED
         if topology.is_first_rank:
             seconds = time.perf_counter() - started
             tokens = settings.steps * settings.global_batch * config.model.sequence_length
@@ -83,6 +122,7 @@ def run(config: Config, ranks: Ranks) -> None:
                     "model_flops": tokens * cost.flops_per_token,
                     "parameters": cost.parameters,
                     "train_seconds": seconds,
+                    "resumed_at": start,
                     "fingerprint": schedule.current.fingerprint,
                     "layout": topology.describe(),
                 }
@@ -92,6 +132,21 @@ def run(config: Config, ranks: Ranks) -> None:
                 f"{settings.steps} steps, {seconds:.0f} s; "
                 f"results in {directory.path}"
             )
+        return 0
+
+
+def check_selection(expected: str, selection: Selection, folder: Path) -> None:
+    """Refuse to go on with targets that are selected by something else.
+
+    Raises:
+        UserError: the fingerprints differ.
+    """
+    if selection.fingerprint != expected:
+        raise UserError(
+            f"{folder} was trained with selection {expected}, and this is selection "
+            f"{selection.fingerprint}: the training examples or selection.table have changed; put "
+            "them back, or start over with --checkpoint.resume never --run.overwrite true"
+        )
 
 
 def dry_run(config: Config, ranks: Ranks) -> None:
@@ -102,9 +157,7 @@ def dry_run(config: Config, ranks: Ranks) -> None:
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
-        chunks = build(config, topology, vocabulary)
-        held = sum(parameter.numel() for parameter in chunks.parameters())
-        engine = Engine(config, topology, chunks)
+        engine = Engine(config, topology, build(config, topology, vocabulary))
         batch = made_up_batch(
             config.training.global_batch // topology.data.size,
             config.model.sequence_length,
@@ -116,29 +169,31 @@ def dry_run(config: Config, ranks: Ranks) -> None:
         loss = engine.mean_loss(result)
         seconds = time.perf_counter() - started
         if topology.is_first_rank:
-            print("\n".join(_report(config, topology, vocabulary, held, loss, seconds)))
+            print("\n".join(_report(config, topology, vocabulary, loss, seconds)))
 
 
 def _report(
-    config: Config, topology: Topology, vocabulary: int, held: int, loss: float, seconds: float
+    config: Config, topology: Topology, vocabulary: int, loss: float, seconds: float
 ) -> Sequence[str]:
-    cost = model_cost(config.model, vocabulary)
-    memory = state_bytes(config, held, topology.data.size)
-    mib = {name: f"{size / 2**20:.1f} MiB" for name, size in memory.items()}
+    device = topology.device
+    name = topologies.device_name(device)
+    peak = peak_flops(name, config.training.precision)
+    plan = make_plan(
+        config,
+        topology.ranks.world_size,
+        vocabulary,
+        None if peak is None else Machine(name, peak),
+        "cuda" if device.type == "cuda" else "cpu",
+    )
     lines = [
         config.to_yaml().rstrip(),
         "---",
-        f"layout       {topology.describe()}",
-        f"parameters   {cost.parameters:,} in all, {held:,} of rank 0 before ZeRO",
-        f"memory       rank 0: {', '.join(f'{name} {size}' for name, size in mib.items())}; "
-        "activations come on top",
-        f"FLOPs/token  {cost.flops_per_token:,} for a step's forward and backward pass",
-        f"             = {FORMULA}",
-        f"tokens/step  {config.training.global_batch * config.model.sequence_length:,}",
+        f"running      {topology.describe()}",
+        *plan_lines(plan),
         f"made-up batch: loss {loss:.4f} (ln {vocabulary} = {np.log(vocabulary):.4f}), "
         f"first step {seconds:.2f} s",
     ]
-    if topology.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(topology.device)
-        lines.insert(-1, f"peak         {peak / 2**20:.1f} MiB allocated on the device")
+    if device.type == "cuda":
+        allocated = torch.cuda.max_memory_allocated(device)
+        lines.insert(-1, f"peak         {allocated / 2**20:.1f} MiB allocated on rank 0's device")
     return lines

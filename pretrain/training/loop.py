@@ -10,10 +10,12 @@ from pretrain.config import Config
 from pretrain.data.feed import BatchFeed
 from pretrain.errors import UserError
 from pretrain.model.flops import ModelCost, peak_flops
+from pretrain.spans import span
 from pretrain.topology import Topology, device_name
 from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
 from pretrain.training.engine import Engine, StepResult
 from pretrain.training.schedule import learning_rate
+from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.work import Evaluation, Evaluator
 
 
@@ -67,8 +69,9 @@ def train(
     evaluator: Evaluator,
     cost: ModelCost,
     callbacks: Sequence[Callback],
-) -> Evaluation:
-    """Run all steps; returns the last evaluation.
+    schedule: SelectionSchedule,
+) -> Evaluation | None:
+    """Run the steps that are left; returns the last evaluation, None for a run that was stopped.
 
     Raises:
         UserError: the loss is no longer finite.
@@ -83,7 +86,9 @@ def train(
             for callback in callbacks:
                 callback.on_selection(step, selection)
         rate = learning_rate(step, config)
-        result = engine.train_step(batch.to(topology.device), rate)
+        with span("data"):
+            batch = batch.to(topology.device)
+        result = engine.train_step(batch, rate)
         meter.add(batch.selection_seconds)
         done = step + 1
         last = done == settings.steps
@@ -98,8 +103,13 @@ def train(
             evaluation = evaluator.run(batch.selection)
             for callback in callbacks:
                 callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
+        if batch.stop and not last:
+            for callback in callbacks:
+                callback.on_stop(done)
+            return None
         meter.started += time.perf_counter() - paused
-    assert evaluation is not None
+    if evaluation is None:  # no step was left
+        evaluation = evaluator.run(schedule.at(settings.steps))
     for callback in callbacks:
         callback.on_end(settings.steps)
     return evaluation

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretrain.config import Config
+from pretrain.config import Config, read_yaml
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import written_whole
+from pretrain.training.checkpoint.sameness import any_checkpoint, changes
 
 RESULT = "result.json"
 CONFIG = "config.yaml"
 SELECTION = "selection.json"
 OWN = (
     RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "evaluation.jsonl",
-    "tensorboard", "weights",
+    "tensorboard", "checkpoints", "profile", "stop",
 )  # fmt: skip
 
 
@@ -37,13 +38,20 @@ class RunDirectory:
     def prepare(self, config: Config) -> None:
         """Make the folder and write the resolved configuration.
 
+        A run that is not complete is gone on with where `checkpoint.resume` allows it: from its
+        checkpoints, or, where it has none yet, from the start with the same configuration.
+
         Raises:
-            ConfigError: the folder holds a run already and `run.overwrite` is off.
+            ConfigError: the folder holds another run, or one that is complete, and `run.overwrite`
+                is off.
             UserError: the folder cannot be written.
         """
         try:
             held = [name for name in OWN if (self.path / name).exists()]
             if held and not config.run.overwrite:
+                if self._goes_on(config):
+                    write_text(self.path / CONFIG, config.to_yaml())
+                    return
                 raise ConfigError(
                     f"run.directory {self.path} already holds a run ({', '.join(held)}); choose "
                     "another folder, or pass --run.overwrite true to lose that run"
@@ -55,6 +63,15 @@ class RunDirectory:
             write_text(self.path / CONFIG, config.to_yaml())
         except OSError as error:
             raise UserError(f"run.directory {self.path}: {error.strerror or error}") from error
+
+    def _goes_on(self, config: Config) -> bool:
+        if config.checkpoint.resume == "never" or (self.path / RESULT).exists():
+            return False
+        if any_checkpoint(self.path):
+            return True
+        path = self.path / CONFIG
+        before = read_yaml(path) if path.exists() else {}
+        return bool(before) and not list(changes(before, config))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as complete."""

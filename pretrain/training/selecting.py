@@ -132,10 +132,19 @@ class SelectionSchedule:
         topology: who reads.
         fitter: how the task's targets are selected.
         sampler: which examples a step sees.
+        saved: what :meth:`save` wrote, to go on from; None to fit or load.
+
+    Raises:
+        UserError: what was saved belongs to another run or cannot be read.
     """
 
     def __init__(
-        self, config: Config, topology: Topology, fitter: Fitter, sampler: Sampler
+        self,
+        config: Config,
+        topology: Topology,
+        fitter: Fitter,
+        sampler: Sampler,
+        saved: Path | None = None,
     ) -> None:
         self.config = config
         self.topology = topology
@@ -143,12 +152,19 @@ class SelectionSchedule:
         self.sampler = sampler
         self.table: Content | None = None
         self.counted = 0
+        if saved is not None:
+            self.restore(saved)
+            return
         selection = None
         if topology.readers is not None:
             shown = config.run.progress and topology.is_first_rank
             selection, self.table = fit_or_load(config, fitter, _group(topology.readers), shown)
         self.current = selector.share(selection, topology.feed.group)
         self.previous = self.current
+
+    def at(self, step: int) -> Selection:
+        """The selection of a step that was asked for already, or is asked for next."""
+        return self.previous if step < self.counted else self.current
 
     def __call__(self, step: int) -> Selection:
         """The selection of `step`. Every rank asks for each step in turn; refreshes communicate.
@@ -161,7 +177,7 @@ class SelectionSchedule:
             self.previous = self.current
             self.current = selector.share(self._refreshed(step), self.topology.feed.group)
             self.counted = step
-        return self.previous if step < self.counted else self.current
+        return self.at(step)
 
     def _refreshed(self, step: int) -> Selection | None:
         settings, table = self.config.selection, self.table

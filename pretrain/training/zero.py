@@ -4,55 +4,78 @@ from __future__ import annotations
 
 from typing import Any
 
+from pretrain import cpu
 from pretrain.config import Config
 
+LARGEST_BUCKET = 100_000_000
+"""Gradients that DeepSpeed reduces at a time, in elements. The buffer of a bucket is allocated in
+every step; smaller buckets let reduction and the backward pass overlap earlier."""
 
-def zero_stage(config: Config) -> int:
+
+def zero_stage(config: Config, data_parallel: int) -> int:
     """ZeRO stage that DeepSpeed is given.
 
-    bf16 needs fp32 master weights. DeepSpeed's stage-0 wrapper for them takes one Adam step on
-    zero gradients at start, which stage 1 does not; so bf16 runs at stage 1 or above.
+    bf16 and fp16 need fp32 master weights. DeepSpeed's stage-0 wrapper for them takes one Adam step
+    on zero gradients at start, which stage 1 does not; so they run at stage 1 or above. In fp32
+    there is nothing to shard on one data-parallel rank: stages 1 and 2 are stage 0 without copies.
     """
     stage = config.parallel.zero_stage
-    return max(stage, 1) if config.training.precision == "bf16" else stage
+    if config.training.precision != "fp32":
+        return max(stage, 1)
+    alone = data_parallel == 1 and config.parallel.offload == "none"
+    return 0 if alone and stage < 3 else stage
 
 
-def deepspeed_config(config: Config, data_parallel: int) -> dict[str, Any]:
-    """DeepSpeed's own configuration."""
-    stage = zero_stage(config)
-    bf16 = config.training.precision == "bf16"
-    settings: dict[str, Any] = {
-        "train_batch_size": config.training.global_batch,
-        # The schedule runs the micro-batches; to DeepSpeed a step is one.
-        "train_micro_batch_size_per_gpu": config.training.global_batch // data_parallel,
-        "gradient_accumulation_steps": 1,
-        "zero_optimization": {"stage": stage},
-        "zero_allow_untested_optimizer": True,
-        # Without ZeRO DeepSpeed's norm drops replicated weights of later stages: ours is used.
-        "gradient_clipping": config.optimizer.clip_norm if stage else 0.0,
-        "bf16": {"enabled": bf16},
-        "steps_per_print": 1_000_000_000,
-    }
-    if bf16:
-        settings["communication_data_type"] = "fp32"
-    return settings
+def owns_norm(config: Config, data_parallel: int) -> bool:
+    """Whether the gradient norm is taken and clipped here instead of by DeepSpeed.
+
+    DeepSpeed's norm drops replicated weights of later stages without ZeRO, and waits for the device
+    with it. Left to DeepSpeed: ZeRO-3, offload, and fp16, whose scale depends on it.
+    """
+    return (
+        zero_stage(config, data_parallel) < 3
+        and config.parallel.offload == "none"
+        and config.training.precision != "fp16"
+    )
 
 
-def state_bytes(config: Config, parameters: int, data_parallel: int) -> dict[str, int]:
-    """Bytes of one rank's weights, gradients and optimizer state.
+def deepspeed_config(config: Config, data_parallel: int, parameters: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration.
 
     Args:
-        parameters: held by the rank before ZeRO shards them.
         data_parallel: ranks that ZeRO shards over.
+        parameters: held by this rank before ZeRO shards them.
     """
-    bf16 = config.training.precision == "bf16"
-    stage = zero_stage(config)
-    width = 2 if bf16 else 4
-    shard = -(-parameters // data_parallel)
-    # AdamW's two moments in fp32, and with bf16 the fp32 master weights.
-    per_parameter = 12 if bf16 else 8
-    return {
-        "weights": width * (shard if stage >= 3 else parameters),
-        "gradients": width * (shard if stage >= 2 else parameters),
-        "optimizer": per_parameter * (shard if stage >= 1 else parameters),
+    stage = zero_stage(config, data_parallel)
+    precision, offload = config.training.precision, config.parallel.offload
+    bucket = max(2, min(parameters, LARGEST_BUCKET))
+    zero: dict[str, Any] = {
+        "stage": stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket + bucket % 2,
+        # Reduction overlaps the backward pass. Under a pipeline it comes after the last one.
+        "overlap_comm": config.parallel.pipeline == 1,
     }
+    own = owns_norm(config, data_parallel)
+    if own and stage:
+        zero["compute_grad_norm"] = False
+    if offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cpu.has_cuda()}
+    if offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": cpu.has_cuda()}
+    settings: dict[str, Any] = {
+        "train_batch_size": config.training.global_batch,
+        # Micro-batches are counted here; to DeepSpeed a step is one.
+        "train_micro_batch_size_per_gpu": config.training.global_batch // data_parallel,
+        "gradient_accumulation_steps": 1,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "gradient_clipping": 0.0 if own else config.optimizer.clip_norm,
+        "bf16": {"enabled": precision == "bf16", "check_grad_overflow": False},
+        "fp16": {"enabled": precision == "fp16"},
+        "steps_per_print": 1_000_000_000,
+    }
+    if precision != "fp32":
+        settings["communication_data_type"] = "fp32"
+    return settings

@@ -15,6 +15,7 @@ from pretrain.selection.learned import (
     Decoder,
     LearnedSettings,
     count_rounds,
+    count_updates,
     forward_flops,
     learn_order,
     split,
@@ -22,8 +23,8 @@ from pretrain.selection.learned import (
 from tests.gang import run_gang
 from tests.selection.test_chain import PLACE, K, running_totals
 
-SMALL = LearnedSettings(hidden_size=32, steps=200, scored=2048)
-SHORT = LearnedSettings(hidden_size=16, steps=20, batch=32, scored=200)
+SMALL = LearnedSettings(hidden_size=32, steps=100, alone=120, scored=2048)
+SHORT = LearnedSettings(hidden_size=16, steps=20, finalists=4, alone=8, batch=32, scored=200)
 
 
 @given(st.integers(1, 200))
@@ -39,12 +40,17 @@ def test_a_block_is_cut_into_at_most_five_pieces_of_nearly_the_same_length(lengt
 def test_long_targets_are_ordered_within_the_budget(units):
     random = np.random.default_rng(units)
     source, target = random.integers(0, 2, (120, 2)), random.integers(0, 2, (120, units))
-    rounds = count_rounds(units)
-    budget = LearnedSettings(8, 1, 2, steps=rounds + 1, batch=4, scored=120, held_out=0.5)
+    rounds = count_rounds(units, 4)
+    budget = LearnedSettings(
+        8, 1, 2, steps=rounds + 1, finalists=4, alone=6, batch=4, scored=120, held_out=0.5
+    )
     found = learn_order(source, target, 2, settings=budget)
     assert sorted(found.order) == list(range(units))
-    assert len(found.rounds) == rounds
-    assert found.steps == (rounds + 1 if rounds else 0)
+    assert sum(not compared.alone for compared in found.rounds) == rounds
+    alone = [len(one.orders[0]) for one in found.rounds if one.alone]
+    updates = sum(left * (6 // left) for left in alone)
+    assert found.steps == (rounds + 1 + updates if rounds else 0)
+    assert found.steps == count_updates(units, budget)
     for compared in found.rounds:
         assert all(len(orders) <= 120 for orders in compared.orders)
         assert all(list(bits) == sorted(bits) for bits in compared.bits)
@@ -53,7 +59,8 @@ def test_long_targets_are_ordered_within_the_budget(units):
 def test_every_round_drops_half_of_the_orders_and_the_last_best_one_is_returned():
     source, target = running_totals(300)
     found = learn_order(source, target, K, settings=SHORT)
-    assert [len(compared.orders[0]) for compared in found.rounds] == [6, 3, 2]
+    assert [len(compared.orders[0]) for compared in found.rounds] == [6, 4, 2]
+    assert [compared.alone for compared in found.rounds] == [False, True, True]
     assert set(found.rounds[0].orders[0]) == set(permutations(range(3)))
     for before, after in pairwise(found.rounds):
         kept = before.orders[0][: len(after.orders[0])]
@@ -69,11 +76,11 @@ def test_a_total_is_learned_after_the_one_that_it_grows_from():
 
 def test_multiplication_is_learned_with_the_hundreds_before_the_thousands():
     task = Arithmetic(DataConfig(operation="multiplication", digits=2))
-    quick = LearnedSettings(steps=300, scored=2400)
+    quick = LearnedSettings(steps=200, finalists=4, alone=200, scored=2400)
     found = learn_order(task.train.features, task.train.target, task.values, settings=quick)
     thousands, hundreds, *_ = range(4)
     assert found.order.index(hundreds) < found.order.index(thousands)
-    assert all((0, 1, 2, 3) not in compared.orders[0] for compared in found.rounds[2:])
+    assert (0, 1, 2, 3) not in found.rounds[-1].orders[0]
 
 
 def test_a_unit_is_predicted_from_the_source_and_the_units_before_it_alone():
@@ -114,10 +121,11 @@ def test_repeats_and_leaves_torch_as_it_was():
     again = learn_order(source, target, K, settings=SHORT)
     assert first.rounds == again.rounds
     assert torch.equal(torch.get_rng_state(), state)
-    assert steps == [(step, 20) for step in range(1, 21)]
+    updates = 20 + 2 * 8
+    assert steps == [(step, updates) for step in range(1, updates + 1)]
     scored = sum(30 * len(compared.orders[0]) for compared in first.rounds)  # 30 are held out
-    assert first.sequences == 20 * 32 + scored
-    assert first.flops == (3 * 20 * 32 + scored) * forward_flops(3, 3, K, SHORT)
+    assert first.sequences == updates * 32 + scored
+    assert first.flops == (3 * updates * 32 + scored) * forward_flops(3, 3, K, SHORT)
     assert first.seconds > 0
 
 
@@ -151,8 +159,10 @@ def test_two_ranks_agree_with_each_other_to_the_last_bit_and_with_one_up_to_roun
 
 def test_what_cannot_be_learned_is_refused():
     source, target = running_totals(200)
-    with pytest.raises(ValueError, match="steps is 2, and 3 units take 3 rounds; use 3 steps at"):
-        learn_order(source, target, K, settings=LearnedSettings(steps=2))
+    with pytest.raises(
+        ValueError, match="steps is 1, and 5 units take 4 rounds of mixtures; use 4 steps at"
+    ):
+        learn_order(source, target[:, [0, 1, 2, 0, 1]], K, settings=LearnedSettings(steps=1))
     with pytest.raises(ValueError, match="at least 100 examples"):
         learn_order(source[:99], target[:99], K, settings=SHORT)
 

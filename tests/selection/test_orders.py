@@ -156,7 +156,7 @@ def test_marks_that_stand_alone_are_taken_away_alone(written, restored):
     ids=["learned", "chain"],
 )
 def test_a_selection_from_a_decoder_says_what_it_cost(monkeypatch, asked):
-    few = LearnedSettings(steps=20, batch=16, scored=32, hidden_size=8)
+    few = LearnedSettings(steps=20, finalists=2, alone=2, batch=16, scored=32, hidden_size=8)
     monkeypatch.setattr(selector, "learn_order", partial(learn_order, settings=few))
     monkeypatch.setattr(selector, "chain_order", partial(chain_order, settings=few))
     values = np.random.default_rng(0).integers(0, 10, (200, 3))

@@ -1,11 +1,11 @@
 """A whole run on several layouts: what it leaves behind is the same."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from pretrain.config import load_config
 from pretrain.ranks import discover
@@ -19,7 +19,7 @@ LAYOUTS = {
 }
 
 
-def run(directory: str, parallel: dict) -> None:
+def run(directory: str, parallel: dict, **sections: dict) -> int:
     from pretrain.training import job
 
     config = load_config(
@@ -31,9 +31,10 @@ def run(directory: str, parallel: dict) -> None:
             "training": {"steps": 4, "global_batch": 8, "evaluation_examples": 30},
             "checkpoint": {"save_every": 2},
             "run": {"directory": directory, "log_every": 1, "progress": False},
+            **sections,
         },
     )
-    job.run(config, discover())
+    return job.run(config, discover())
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,13 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
-def weights(folder: Path, step: int) -> dict[str, dict[str, np.ndarray]]:
-    files = sorted((folder / "weights" / f"step-{step}").iterdir())
-    return {file.name.removesuffix(".safetensors"): load_file(file) for file in files}
+def weights(folder: Path, step: int) -> dict[str, np.ndarray]:
+    from pretrain.training.checkpoint.manifest import folder_name, read_manifest
+    from pretrain.training.checkpoint.pieces import PieceReader
+
+    checkpoint = folder / "checkpoints" / folder_name(step)
+    reader = PieceReader([checkpoint / name for name in read_manifest(checkpoint).rank_files])
+    return {name: reader.full(name).numpy() for name in reader.wholes}
 
 
 def determined(name: str, array: np.ndarray) -> np.ndarray:
@@ -76,31 +81,77 @@ def test_losses_and_scores_do_not_depend_on_the_layout(runs, name):
 
 
 @pytest.mark.distributed
-def test_weights_are_whole_under_zero_3(runs):
+@pytest.mark.parametrize("name", ["zero3", "tp", "pp"])
+def test_checkpoints_hold_the_whole_model_whatever_the_layout(runs, name):
     for step in (2, 4):
-        (plain,), (sharded,) = (weights(runs[name], step).values() for name in ("dp", "zero3"))
-        assert plain.keys() == sharded.keys()
-        for name in plain:
-            got, expected = (determined(name, held[name]) for held in (sharded, plain))
-            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-@pytest.mark.distributed
-def test_each_tensor_and_pipeline_rank_saves_its_part(runs):
-    (plain,) = weights(runs["dp"], 4).values()
-    split = weights(runs["tp"], 4)
-    assert sorted(split) == ["tensor-0-pipeline-0", "tensor-1-pipeline-0"]
-    name = "0.decoder.layers.1.mlp.linear_fc1.weight"
-    joined = np.concatenate([part[name] for part in split.values()])
-    np.testing.assert_allclose(joined, plain[name], rtol=1e-4, atol=1e-6)
-    staged = weights(runs["pp"], 4)
-    assert sorted(staged) == ["tensor-0-pipeline-0", "tensor-0-pipeline-1"]
-    last = staged["tensor-0-pipeline-1"]["0.decoder.layers.0.mlp.linear_fc2.bias"]
-    expected = plain["0.decoder.layers.1.mlp.linear_fc2.bias"]
-    np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-6)
+        plain, split = (weights(runs[each], step) for each in ("dp", name))
+        assert plain.keys() == split.keys()
+        for parameter, array in plain.items():
+            got, expected = determined(parameter, split[parameter]), determined(parameter, array)
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6, err_msg=parameter)
 
 
 @pytest.mark.distributed
 def test_no_half_written_file_is_left(runs):
     for folder in runs.values():
         assert not list(folder.rglob("*.partial"))
+
+
+BRIEF = {"steps": 5, "global_batch": 8, "evaluation_examples": 30}
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("parallel", [{"zero_stage": 1}, {"tensor": 2}], ids=str)
+def test_a_run_that_is_stopped_after_every_step_leaves_what_an_undisturbed_one_does(
+    parallel, tmp_path, gangs
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    refreshed = {"refresh_every": 2}
+    assert gangs.call(2, partial(run, training=BRIEF, selection=refreshed), whole, parallel) == [
+        0,
+        0,
+    ]
+    at_once = {**BRIEF, "max_minutes": 1e-9}
+    codes = []
+    while not codes or codes[-1] == [75, 75]:
+        again = partial(run, training=at_once, selection=refreshed)
+        codes.append(gangs.call(2, again, parts, parallel))
+        assert len(codes) <= 5
+    assert codes == [[75, 75]] * 4 + [[0, 0]]
+    expected, found = weights(whole, 5), weights(parts, 5)
+    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+
+    def lines(folder: Path, name: str, key: str) -> list[object]:
+        text = (folder / f"{name}.jsonl").read_text()
+        return [json.loads(line)[key] for line in text.splitlines()]
+
+    assert lines(parts, "metrics", "loss") == lines(whole, "metrics", "loss")
+    assert lines(parts, "evaluation", "metrics") == lines(whole, "evaluation", "metrics")
+    assert sorted(path.name for path in (parts / "checkpoints").iterdir()) == [
+        "step-00000004",
+        "step-00000005",
+    ]
+
+
+def test_a_run_of_another_model_is_not_gone_on_with(tmp_path, gangs):
+    stopped = {**BRIEF, "max_minutes": 1e-9}
+    assert gangs.call(1, partial(run, training=stopped), tmp_path / "run", {}) == [75]
+    other = {"hidden_size": 64, "sequence_length": 10}
+    with pytest.raises(RuntimeError, match=r"model\.hidden_size was 32 and is 64; put them back"):
+        gangs.call(1, partial(run, training=BRIEF, model=other), tmp_path / "run", {})
+    assert gangs.call(1, partial(run, training=BRIEF), tmp_path / "run", {}) == [0]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path, capfd):
+    folder = tmp_path / "run"
+    stopped = {**BRIEF, "max_minutes": 1e-9}
+    step = (partial(run, training=stopped), str(folder), {})
+    assert run_gang(1, [step, step]) == [[75], [75]]
+    (file,) = (folder / "checkpoints" / "step-00000002").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert run_gang(1, [step]) == [[75]]
+    out, err = capfd.readouterr()
+    assert f"warning: skipped {file}: its content is not what was written" in err
+    assert "step-00000001, 1 steps done" in out

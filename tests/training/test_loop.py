@@ -8,7 +8,7 @@ from pretrain.model.flops import ModelCost
 from pretrain.ranks import Ranks
 from pretrain.training import loop
 from pretrain.training.run_directory import RunDirectory
-from pretrain.training.zero import deepspeed_config, state_bytes, zero_stage
+from pretrain.training.zero import deepspeed_config, owns_norm, zero_stage
 
 
 class FakeTopology:
@@ -58,34 +58,38 @@ def test_the_next_interval_starts_anew(monkeypatch, clock):
 
 
 @pytest.mark.parametrize(
-    "parallel,precision,expected",
+    "stage,precision,ranks,expected",
     [
-        ({}, "fp32", (4000, 4000, 8000)),
-        ({"zero_stage": 1}, "fp32", (4000, 4000, 2000)),
-        ({"zero_stage": 2}, "fp32", (4000, 1000, 2000)),
-        ({"zero_stage": 3}, "bf16", (500, 500, 3000)),
-        # bf16 keeps its master weights in the stage-1 optimizer, whatever is asked for.
-        ({"zero_stage": 0}, "bf16", (2000, 2000, 3000)),
+        (0, "fp32", 4, 0),
+        (2, "fp32", 4, 2),
+        (0, "bf16", 4, 1),  # for its fp32 master weights
+        (3, "bf16", 4, 3),
+        (0, "fp16", 1, 1),
+        (1, "fp32", 1, 0),  # nothing to shard
+        (3, "fp32", 1, 3),
     ],
 )
-def test_bytes_of_the_training_state(parallel, precision, expected):
-    config = load_config(None, {"parallel": parallel, "training": {"precision": precision}})
-    assert tuple(state_bytes(config, 1000, 4).values()) == expected
-
-
-@pytest.mark.parametrize(
-    "stage,precision,expected", [(0, "fp32", 0), (2, "fp32", 2), (0, "bf16", 1), (3, "bf16", 3)]
-)
-def test_the_stage_that_deepspeed_is_given(stage, precision, expected):
+def test_the_stage_that_deepspeed_is_given(stage, precision, ranks, expected):
     config = load_config(
         None, {"parallel": {"zero_stage": stage}, "training": {"precision": precision}}
     )
-    assert zero_stage(config) == expected
-    settings = deepspeed_config(config, 4)
+    assert zero_stage(config, ranks) == expected
+    settings = deepspeed_config(config, ranks, 1000)
     assert settings["zero_optimization"]["stage"] == expected
-    assert settings["train_micro_batch_size_per_gpu"] == 32
-    # Without ZeRO we clip ourselves.
-    assert settings["gradient_clipping"] == (0.0 if expected == 0 else 1.0)
+    assert settings["zero_optimization"]["reduce_bucket_size"] == 1000
+    assert settings["train_micro_batch_size_per_gpu"] == 128 // ranks
+    ours = owns_norm(config, ranks)
+    assert ours == (expected < 3 and precision != "fp16")
+    assert settings["gradient_clipping"] == (0.0 if ours else 1.0)
+
+
+def test_offloaded_state_stays_with_zero_on_one_rank():
+    config = load_config(None, {"parallel": {"zero_stage": 1, "offload": "optimizer"}})
+    assert zero_stage(config, 1) == 1
+    assert not owns_norm(config, 1)
+    settings = deepspeed_config(config, 1, 1000)["zero_optimization"]
+    assert settings["offload_optimizer"]["device"] == "cpu"
+    assert "offload_param" not in settings
 
 
 def test_a_folder_with_a_run_is_not_overwritten_unasked(tmp_path):

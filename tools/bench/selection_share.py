@@ -80,7 +80,12 @@ class _Side:
 
 
 def measure_share(
-    tokens: np.ndarray, vocabulary: int, rounds: int = 6, steps: int = 4, threads: int = 1
+    tokens: np.ndarray,
+    vocabulary: int,
+    rounds: int = 6,
+    steps: int = 4,
+    threads: int = 1,
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Shares of a step's wall time, medians over rounds.
 
@@ -89,8 +94,10 @@ def measure_share(
         rounds: turns of each side; the first of them only warms up.
         steps: steps in a turn.
         threads: CPU threads of the training step; the feed's thread has one more.
+        config: another model and batch than :func:`bench_config`, whose vocabulary has room for
+            SPECIALS more.
     """
-    config = bench_config(vocabulary, threads)
+    config = config or bench_config(vocabulary, threads)
     with topologies.start(config, ALONE) as topology, tempfile.TemporaryDirectory() as folder:
         from pretrain.model.flops import model_cost
         from pretrain.model.gpt import build

@@ -1,40 +1,53 @@
-"""Tokens/s of a training step against plain PyTorch, in turns, in one run.
+"""Tokens/s and memory of a training step against what one would use instead, in turns, in one run.
 
-    python -m tools.bench.train_step [--json] [--rounds 15] [--training.precision bf16 ...]
+    python -m tools.bench.train_step [--json] [--rounds 15] [--threads 1,2] [--sides ours,lightning]
+                                     [--training.precision bf16 ...]
 
 Fields of the configuration can be overridden; without overrides: 4 layers, width 256, 8 heads,
-sequence 512, vocabulary 8192, batch 4, fp32, ZeRO 0, all cores (or OMP_NUM_THREADS).
+sequence 512, vocabulary 8192, batch 4, fp32, ZeRO 0, all cores (or OMP_NUM_THREADS). Each side
+lives in a process of its own, and they take turns, so that a machine that changes its speed changes
+all of them. `ratio` is our tokens/s over another side's: the median over rounds of the ratio within
+a round.
 
-Each side lives in a process of its own, so that none disturbs the other's memory, and they take
-turns, so that a machine that changes its speed changes all of them. `ratio` is our tokens/s over a
-baseline's: the median over rounds of the ratio within a round. The baselines are
-tools.bench.plain_gpt as it stands (`plain_pytorch`), and the same with the C library told to keep
-freed memory, which we do for every run on a CPU (`plain_pytorch_kept_memory`).
+Sides:
+
+    ours                       the engine, as configured
+    zero_1                     the same with parallel.zero_stage 1, on one process as well
+    bare                       our model in a bare loop without DeepSpeed and schedule
+    plain_pytorch              tools.bench.plain_gpt as it stands
+    plain_pytorch_kept_memory  the same, told to keep freed memory, which we do for every run on a
+                               CPU
+    hugging_face               transformers' GPT-2 or Llama with its Trainer
+    lightning                  the plain GPT under Lightning's Trainer
+
+`overhead` is what the engine adds to the seconds of `bare`. `cpu_ratio` and `cpu_overhead` are the
+same of the cores' seconds that a process took, which is closer where other work has the machine.
+In bf16, plain_pytorch holds everything in bf16, while we, Hugging Face and Lightning keep fp32
+weights beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from pretrain import cpu
-from pretrain import topology as topologies
 from pretrain.config import Config, load_config, parse_arguments
-from pretrain.data.batches import Batch, made_up_batch
-from pretrain.errors import UserError
-from pretrain.ranks import Ranks
+from pretrain.errors import ConfigError, UserError
 from pretrain.topology import device_name, pick_device, share_threads
+from tools.bench.hugging_face import run_hugging_face
+from tools.bench.lightning_gpt import run_lightning
+from tools.bench.orders import Memory, Orders, Side, contest, missing
+from tools.bench.ours import ALONE, run_bare, run_ours
+from tools.bench.plain import run_plain
+from tools.bench.turns import Seconds, extremes, median, ratios, take_turns
 
-ALONE = Ranks("none", 0, 1, 0, 1)
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {
         "layers": 4,
@@ -45,130 +58,173 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "training": {"global_batch": 4},
 }
-BASELINES = ("plain_pytorch", "plain_pytorch_kept_memory")
 
 
-def batch_of(config: Config, vocabulary: int) -> Batch:
-    """What every side trains on."""
-    return made_up_batch(config.training.global_batch, config.model.sequence_length, vocabulary)
+@dataclass(frozen=True)
+class Kind:
+    """A side that can be chosen.
+
+    Attributes:
+        run: trains by a configuration; a function or partial that another process can be sent.
+        packages: that it needs beside the project's own.
+        overrides: changes of the configuration.
+    """
+
+    run: Callable[[Config, Orders], None]
+    packages: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] | None = None
 
 
-def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Seconds per step."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / steps
+KINDS = {
+    "ours": Kind(run_ours),
+    "zero_1": Kind(run_ours, overrides={"parallel": {"zero_stage": 1}}),
+    "bare": Kind(run_bare),
+    "plain_pytorch": Kind(run_plain),
+    "plain_pytorch_kept_memory": Kind(partial(run_plain, kept_memory=True)),
+    "hugging_face": Kind(run_hugging_face, ("transformers", "accelerate")),
+    "lightning": Kind(run_lightning, ("lightning",)),
+}
 
 
-def serve(step: Callable[[], object], device: torch.device, orders: Connection) -> None:
-    """Warm up, then time as many steps as is asked for, until asked for none."""
-    timed(step, 2, device)
-    orders.send(0.0)
-    while steps := orders.recv():
-        orders.send(timed(step, steps, device))
+def changed(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The configuration with some fields set anew."""
+    values = config.model_dump(exclude_unset=True)
+    sections = {
+        section: {**values.get(section, {}), **fields} for section, fields in overrides.items()
+    }
+    return load_config(None, {**values, **sections})
 
 
-def run_ours(config: Config, orders: Connection) -> None:
-    """The process of our side."""
-    with topologies.start(config, ALONE) as topology:
-        from pretrain.model.gpt import build
-        from pretrain.training.engine import Engine
-
-        vocabulary = config.vocabulary_size(2)
-        batch = batch_of(config, vocabulary).to(topology.device)
-        engine = Engine(config, topology, build(config, topology, vocabulary))
-        rate = config.optimizer.learning_rate
-        serve(lambda: engine.train_step(batch, rate), topology.device, orders)
-
-
-def run_plain(config: Config, orders: Connection, kept_memory: bool) -> None:
-    """The process of a baseline."""
-    from tools.bench.plain_gpt import PlainTrainer
-
-    share_threads(config.run.threads, ALONE)
-    if kept_memory:
-        cpu.keep_freed_memory()
-    device = pick_device(config.run.device, ALONE)
-    vocabulary = config.vocabulary_size(2)
-    batch = batch_of(config, vocabulary).to(device)
-    plain = PlainTrainer(config, vocabulary, device)
-    if config.training.precision == "bf16":
-        plain.model.to(torch.bfloat16)
-    serve(lambda: plain.step(batch.tokens, batch.labels), device, orders)
-
-
-def measure(config: Config, rounds: int, steps: int) -> dict[str, Any]:
-    """Time all sides in turns.
+def chosen(names: Sequence[str]) -> list[str]:
+    """Those of the named sides whose packages are there; says which are not.
 
     Raises:
+        ConfigError: a name is not known.
+    """
+    for name in names:
+        if name not in KINDS:
+            raise ConfigError(f"--sides: unknown side {name}; known: {', '.join(KINDS)}")
+    present = []
+    for name in names:
+        if lacking := missing(KINDS[name].packages):
+            print(f"{name} is left out: {', '.join(lacking)} not installed", file=sys.stderr)
+        else:
+            present.append(name)
+    return present
+
+
+def measure(config: Config, names: Sequence[str], rounds: int, steps: int) -> dict[str, Any]:
+    """Time the named sides in turns, each with the threads of `config.run.threads`.
+
+    Raises:
+        ConfigError: the configuration has what not all sides can do.
         UserError: a side ended early.
     """
-    spawn = multiprocessing.get_context("spawn")
-    sides: dict[str, tuple[Any, Connection]] = {}
-    for name in ("ours", *BASELINES):
-        here, there = spawn.Pipe()
-        if name == "ours":
-            process = spawn.Process(target=run_ours, args=(config, there))
-        else:
-            process = spawn.Process(target=run_plain, args=(config, there, name != BASELINES[0]))
-        process.start()
-        there.close()
-        sides[name] = (process, here)
-        _answer(name, here)  # warm before the next one starts
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds):
-        names = list(sides) if turn % 2 == 0 else list(reversed(sides))
-        for name in names:
-            sides[name][1].send(steps)
-            seconds[name].append(_answer(name, sides[name][1]))
-        print(f"round {turn + 1} of {rounds}", end="\r", file=sys.stderr, flush=True)
-    for process, orders in sides.values():
-        orders.send(0)
-        process.join()
-    return summary(config, seconds, steps)
-
-
-def _answer(name: str, orders: Connection) -> float:
-    try:
-        return float(orders.recv())
-    except EOFError:
-        raise UserError(f"the process of {name} ended early; its error stands above") from None
-
-
-def summary(config: Config, seconds: dict[str, list[float]], steps: int) -> dict[str, Any]:
-    """Ratios and medians of measured seconds per step."""
-    tokens = config.training.global_batch * config.model.sequence_length
-    ratios = {
-        name: [b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)]
-        for name in BASELINES
+    if config.model.dropout > 0.0:
+        raise ConfigError(
+            f"model.dropout {config.model.dropout}: the sides are compared without; leave it out"
+        )
+    config.check_layout(1)
+    sides = {
+        name: Side([(partial(kind.run, changed(config, kind.overrides or {})), {})])
+        for name, kind in ((name, KINDS[name]) for name in names)
     }
+    with contest(sides) as running:
+        routes = {name: partial(running.turn, name, steps) for name in sides}
+        seconds = take_turns(routes, rounds, {})
+        memory = running.end()
+    held = {name: one for name, (one,) in memory.items()}
+    return summary(config, seconds, running.cpu, held, steps)
+
+
+def summary(
+    config: Config,
+    seconds: Seconds,
+    cpu_seconds: Seconds,
+    memory: Mapping[str, Memory],
+    steps: int,
+) -> dict[str, Any]:
+    """Ratios, medians and memory of measured seconds per step."""
+    tokens = config.training.global_batch * config.model.sequence_length
+    result: dict[str, Any] = {}
+    if "ours" in seconds:
+        against = {
+            name: ratios(seconds, name, "ours")
+            for name in seconds
+            if name not in ("ours", "zero_1")
+        }
+        result["ratio"] = {name: median(values) for name, values in against.items()}
+        result["cpu_ratio"] = {name: median(ratios(cpu_seconds, name, "ours")) for name in against}
+        result["ratio_range"] = {name: extremes(values) for name, values in against.items()}
+    if "bare" in seconds:
+        for field, taken in (("overhead", seconds), ("cpu_overhead", cpu_seconds)):
+            result[field] = {
+                name: round(median(ratios(taken, name, "bare")) - 1.0, 4)
+                for name in ("ours", "zero_1")
+                if name in taken
+            }
     share_threads(config.run.threads, ALONE)
     return {
-        "ratio": {name: round(statistics.median(r), 4) for name, r in ratios.items()},
-        "ratio_range": {name: [round(min(r), 4), round(max(r), 4)] for name, r in ratios.items()},
-        "tokens_per_second": {
-            name: round(tokens / statistics.median(times), 1) for name, times in seconds.items()
-        },
-        "rounds": len(seconds["ours"]),
+        **result,
+        "tokens_per_second": {name: median([tokens / s for s in t]) for name, t in seconds.items()},
+        "memory_mib": {name: asdict(held) for name, held in memory.items()},
+        "rounds": len(next(iter(seconds.values()))),
         "steps_per_round": steps,
         "threads": torch.get_num_threads(),
         "device": device_name(pick_device(config.run.device, ALONE)),
         "precision": config.training.precision,
+        "preset": config.model.preset,
         "zero_stage": config.parallel.zero_stage,
         "torch": torch.__version__,
     }
 
 
+def table(result: dict[str, Any]) -> str:
+    """For people."""
+    lines = [f"{result['device']}, {result['threads']} thread(s), {result['precision']}"]
+    for name, speed in result["tokens_per_second"].items():
+        held = result["memory_mib"][name]
+        line = f"  {name:<26} {speed:>10,.0f} tokens/s, peak {held['peak']:,.0f} MiB"
+        line += f" ({held['before_model']:,.0f} before the model)"
+        if held["device_peak"] is not None:
+            line += f", {held['device_peak']:,.0f} MiB on the device"
+        lines.append(line)
+    for name, ratio in result.get("ratio", {}).items():
+        low, high = result["ratio_range"][name]
+        cpu = result["cpu_ratio"][name]
+        lines.append(
+            f"ours / {name:<26} {ratio:.3f} (rounds from {low:.3f} to {high:.3f}; CPU {cpu:.3f})"
+        )
+    for name, share in result.get("overhead", {}).items():
+        cpu = result["cpu_overhead"][name]
+        lines.append(f"{name} over bare: {share:+.1%} seconds, {cpu:+.1%} of the cores'")
+    return "\n".join(lines)
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def counts(text: str) -> list[int]:
+    """Whole numbers of a list with commas, each at least 1."""
+    numbers = [int(part) for part in listed(text)]
+    if not numbers or min(numbers) < 1:
+        raise ValueError(text)
+    return numbers
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the benchmark."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print JSON, a line for each count")
     parser.add_argument("--rounds", type=int, default=15, help="turns that each side gets")
     parser.add_argument("--steps-per-round", type=int, default=1, help="steps in a turn")
+    parser.add_argument(
+        "--threads", type=counts, default=None, help="one run for each count, such as 1,2"
+    )
+    parser.add_argument(
+        "--sides", type=listed, default=list(KINDS), help=f"of {','.join(KINDS)}; all if not given"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,27 +233,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.bench.train_step", add_options
         )
-        changed = given.model_dump(exclude_unset=True)
-        config = load_config(
-            None,
-            {
-                section: {**DEFAULTS.get(section, {}), **changed.get(section, {})}
-                for section in {*DEFAULTS, *changed}
-            },
-        )
-        result = measure(config, max(1, options.rounds), max(1, options.steps_per_round))
+        config = changed(load_config(None, DEFAULTS), given.model_dump(exclude_unset=True))
+        names = chosen(options.sides)
+        for threads in options.threads or [config.run.threads]:
+            one = changed(config, {"run": {"threads": threads}})
+            result = measure(one, names, max(1, options.rounds), max(1, options.steps_per_round))
+            print(json.dumps(result) if options.json else table(result), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.json:
-        print(json.dumps(result))
-        return 0
-    print(f"{result['device']}, {result['threads']} thread(s), {result['precision']}")
-    for name, speed in result["tokens_per_second"].items():
-        print(f"  {name:<26} {speed:>10,.0f} tokens/s")
-    for name, ratio in result["ratio"].items():
-        low, high = result["ratio_range"][name]
-        print(f"ours / {name:<26} {ratio:.3f} (rounds from {low:.3f} to {high:.3f})")
     return 0
 
 

@@ -1,0 +1,93 @@
+"""When checkpoints are saved, and what is said when one could not be."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from pretrain.config import Config
+from pretrain.data.feed import BatchFeed
+from pretrain.training.callbacks import Callback
+from pretrain.training.checkpoint.manifest import Manifest
+from pretrain.training.checkpoint.shards import updates_of
+from pretrain.training.checkpoint.store import CheckpointStore
+from pretrain.training.engine import Engine
+from pretrain.training.selecting import SelectionSchedule
+from pretrain.training.stopping import Stopper
+
+
+class Checkpointer(Callback):
+    """Saves every `checkpoint.save_every` steps, and when the run ends or is stopped."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: CheckpointStore,
+        engine: Engine,
+        feed: BatchFeed,
+        schedule: SelectionSchedule,
+        stopper: Stopper,
+        vocabulary: int,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.engine = engine
+        self.feed = feed
+        self.schedule = schedule
+        self.stopper = stopper
+        self.vocabulary = vocabulary
+
+    def on_step(self, step: int) -> None:
+        self._report()
+        every = self.config.checkpoint.save_every
+        if every and step % every == 0:
+            self.save(step)
+
+    def on_stop(self, step: int) -> None:
+        if self.store.saved_at != step:
+            self.save(step)
+        self.store.wait()
+        self._report()
+
+    def on_end(self, step: int) -> None:
+        if self.config.checkpoint.save_final and self.store.saved_at != step:
+            self.save(step)
+        self.store.wait()
+        self._report()
+
+    def close(self) -> None:
+        self.store.wait()
+
+    def save(self, step: int) -> None:
+        """Begin a checkpoint of the state after `step` steps; every rank calls it."""
+        training = self.config.training
+        selection = self.schedule.at(step)
+        manifest = Manifest(
+            step=step,
+            tokens=step * training.global_batch * self.config.model.sequence_length,
+            updates=updates_of(self.engine),
+            layout=self.engine.topology.describe(),
+            fingerprint=selection.fingerprint,
+            config=self.config.model_dump(mode="json"),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            state={"vocabulary": self.vocabulary, **self.engine.small_state()},
+        )
+        if not self.config.selection.refresh_every:
+            self.store.save(self.engine, manifest, None)
+            return
+        with self.feed.quiet():
+            self.store.save(self.engine, manifest, self.schedule.save)
+
+    def _report(self) -> None:
+        problem = self.store.problem()
+        if problem is None:
+            return
+        stops = self.config.checkpoint.on_error == "stop"
+        print(
+            f"{'error' if stops else 'warning'}: the checkpoint after step {problem.step} is not "
+            f"saved: {problem.message}; those before it are as they were",
+            file=sys.stderr,
+            flush=True,
+        )
+        if stops:
+            self.stopper.ask(f"the checkpoint after step {problem.step} could not be saved")

@@ -1,0 +1,184 @@
+"""Pieces of parameters in safetensors files: written by the ranks that hold them, read by any.
+
+A tensor in a file is one range of one tensor-parallel slice, flattened: its name is
+`NAME|KIND|RANKofSIZE|START`. The file's header names the undivided parameters that they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pretrain.model.initialise import take_slice
+from pretrain.training.checkpoint.manifest import CheckpointError
+from pretrain.training.checkpoint.shards import KINDS, Shard, Whole
+
+WHOLES = "parameters"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Pieces of a rank, copied to the host so that training can go on while they are written."""
+
+    tensors: dict[str, Tensor]
+    wholes: dict[str, Whole]
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> Copy:
+        """Copies of all shards."""
+        tensors = {
+            f"{s.whole.name}|{kind}|{s.rank}of{s.size}|{s.start}": s.parts[kind]
+            .detach()
+            .to("cpu", copy=True)
+            for s in shards
+            for kind in KINDS
+        }
+        return cls(tensors, {shard.whole.name: shard.whole for shard in shards})
+
+    def write(self, path: Path) -> None:
+        """Write one safetensors file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        wholes = {name: astuple(whole)[1:] for name, whole in self.wholes.items()}
+        try:
+            save_file(self.tensors, path, metadata={WHOLES: json.dumps(wholes)})
+        except SafetensorError as error:  # what the writer makes of the system's errors
+            raise OSError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Stored:
+    path: Path
+    rank: int
+    size: int
+    start: int
+    count: int
+
+    def key(self, name: str, kind: str) -> str:
+        return f"{name}|{kind}|{self.rank}of{self.size}|{self.start}"
+
+
+class PieceReader:
+    """All pieces of a checkpoint.
+
+    Raises:
+        CheckpointError: a file is no safetensors, or says other things than the others.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.wholes: dict[str, Whole] = {}
+        self.stored: dict[str, list[_Stored]] = {}
+        for path in paths:
+            self._index(path)
+        for pieces in self.stored.values():
+            pieces.sort(key=lambda piece: (piece.rank, piece.start))
+
+    def _index(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                described = json.loads((file.metadata() or {})[WHOLES])
+                for name, (shape, dimension, stride) in described.items():
+                    whole = Whole(name, tuple(shape), dimension, stride)
+                    if self.wholes.setdefault(name, whole) != whole:
+                        raise CheckpointError(f"{path}: another {name} than in the files before")
+                for key in file.keys():  # noqa: SIM118
+                    name, kind, place, start = key.split("|")
+                    if kind != KINDS[0]:
+                        continue
+                    rank, size = place.split("of")
+                    (count,) = file.get_slice(key).get_shape()
+                    piece = _Stored(path, int(rank), int(size), int(start), count)
+                    self.stored.setdefault(name, []).append(piece)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: is not a file of a checkpoint: {error}") from error
+
+    def fill(self, shard: Shard) -> None:
+        """Copy what is stored into a shard's views, whatever layout wrote it.
+
+        Raises:
+            CheckpointError: the parameter is missing, of another shape, or not all of it is there.
+        """
+        name, whole = shard.whole.name, shard.whole
+        if name not in self.wholes:
+            raise CheckpointError(f"the checkpoint has no parameter {name}; it is of another model")
+        if self.wholes[name].shape != whole.shape:
+            raise CheckpointError(
+                f"{name} is {list(self.wholes[name].shape)} in the checkpoint and "
+                f"{list(whole.shape)} in this model"
+            )
+        for kind, view in shard.parts.items():
+            view.copy_(self._range(shard, kind))
+
+    def _range(self, shard: Shard, kind: str) -> Tensor:
+        whole, end = shard.whole, shard.start + shard.count
+        saved_size = self.stored[whole.name][0].size
+        if saved_size == shard.size:
+            return self._read(whole.name, kind, shard.rank, shard.start, end)
+        full = self.full(whole.name, kind)
+        if whole.dimension is not None:
+            full = take_slice(full, whole.dimension, whole.stride, shard.rank, shard.size)
+        return full.reshape(-1)[shard.start : end]
+
+    def full(self, name: str, kind: str = "weight") -> Tensor:
+        """An undivided parameter in fp32.
+
+        Raises:
+            CheckpointError: not all of it is there.
+        """
+        whole = self.wholes[name]
+        size = self.stored[name][0].size
+        shape = list(whole.shape)
+        if whole.dimension is None:
+            return self._read(name, kind, 0, 0, whole_numel(shape)).view(shape)
+        shape[whole.dimension] //= size
+        slices = [
+            self._read(name, kind, rank, 0, whole_numel(shape)).view(shape) for rank in range(size)
+        ]
+        blocks = [part.chunk(whole.stride, whole.dimension) for part in slices]
+        ordered = [blocks[rank][part] for part in range(whole.stride) for rank in range(size)]
+        return torch.cat(ordered, whole.dimension)
+
+    def _read(self, name: str, kind: str, rank: int, start: int, end: int) -> Tensor:
+        """Elements [start, end) of a flattened slice."""
+        parts: list[Tensor] = []
+        reached = start
+        for piece in self.stored[name]:
+            if piece.rank != rank or piece.start + piece.count <= reached or reached >= end:
+                continue
+            if piece.start > reached:
+                break
+            first, last = reached - piece.start, min(end, piece.start + piece.count) - piece.start
+            parts.append(self._slice(piece, name, kind, first, last))
+            reached = piece.start + last
+        if reached < end:
+            raise CheckpointError(f"the checkpoint lacks a part of {name}, {kind}")
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _slice(self, piece: _Stored, name: str, kind: str, first: int, last: int) -> Tensor:
+        try:
+            with safe_open(piece.path, framework="pt") as file:
+                part: Any = file.get_slice(piece.key(name, kind))
+                read: Tensor = part[first:last]
+        except (SafetensorError, OSError, IndexError) as error:
+            raise CheckpointError(f"{piece.path}: {error}") from error
+        if read.dtype != torch.float32 or read.shape != (last - first,):
+            raise CheckpointError(
+                f"{piece.path}: {piece.key(name, kind)} is {read.dtype} {list(read.shape)}, "
+                f"expected float32 [{last - first}]"
+            )
+        return read
+
+
+def whole_numel(shape: Sequence[int]) -> int:
+    """Elements of a tensor of this shape."""
+    return int(torch.Size(shape).numel())

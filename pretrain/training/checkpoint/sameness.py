@@ -1,0 +1,54 @@
+"""Whether a configuration is still the one of a run that has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pretrain.config import Config
+from pretrain.errors import ConfigError
+from pretrain.training.checkpoint.manifest import newest_first
+
+CHECKPOINTS = "checkpoints"
+FREE_SECTIONS = ("run", "checkpoint", "parallel", "profile")
+FREE_FIELDS = {
+    "training": {
+        "steps", "micro_batch", "max_minutes", "recompute", "compile",
+        "evaluate_every", "evaluation_examples", "evaluation_batch",
+    },
+    "selection": {"table", "chunk_tokens", "memory_gb", "count_on"},
+    "model": {"vocabulary_size"},
+}  # fmt: skip
+"""Fields that may change when a run goes on; all others make it another run."""
+
+
+def changes(before: dict[str, Any], config: Config) -> Iterator[str]:
+    """Fields that make `config` another run than the one of the configuration `before`."""
+    now = config.model_dump(mode="json")
+    for section, fields in now.items():
+        if section in FREE_SECTIONS:
+            continue
+        old = before.get(section, {})
+        for name, value in fields.items():
+            if name not in FREE_FIELDS.get(section, ()) and old.get(name) != value:
+                yield f"{section}.{name} was {old.get(name)!r} and is {value!r}"
+
+
+def check_same_run(before: dict[str, Any], config: Config, source: Path) -> None:
+    """Refuse to go on with another model, other data or another optimizer.
+
+    Raises:
+        ConfigError: names the fields, what they were and are, and the way out.
+    """
+    found = list(changes(before, config))
+    if found:
+        raise ConfigError(
+            f"{source} is of another run: {'; '.join(found)}; put them back, choose another "
+            "run.directory, or start over with --checkpoint.resume never --run.overwrite true"
+        )
+
+
+def any_checkpoint(directory: Path) -> bool:
+    """Whether a run's folder holds checkpoints, complete or not."""
+    return next(newest_first(directory / CHECKPOINTS), None) is not None

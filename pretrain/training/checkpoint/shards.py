@@ -1,0 +1,179 @@
+"""What a rank holds of the training state, as pieces of the undivided model's parameters.
+
+Whatever the layout, the state is three fp32 numbers per weight: the weight itself (the master,
+where the model computes in bf16 or fp16) and AdamW's two moments. A rank holds, of some parameters,
+its tensor-parallel slice or a range of it. Ranges count in the slice, flattened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from pretrain.model.initialise import global_name, split_dimension
+from pretrain.training.engine import Engine
+
+KINDS = ("weight", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A parameter of the undivided model, and how tensor-parallel ranks split it.
+
+    Attributes:
+        name: global name.
+        shape: of the undivided parameter.
+        dimension: along which it is split; None where each rank holds all of it.
+        stride: parts that are each split on their own (a gated MLP's first layer has two).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dimension: int | None
+    stride: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A rank's piece of a parameter.
+
+    Attributes:
+        whole: what it is a piece of.
+        rank, size: which tensor-parallel slice of how many; 0 of 1 where it is not split.
+        start: of the range in the flattened slice.
+        slice_shape: of the slice.
+        parts: KINDS -> fp32 views [count] into the live state.
+        keeper: the data-parallel rank that writes it; None for this one.
+        copy: whether it is a later stage's copy of a tied weight, which is read and not written.
+    """
+
+    whole: Whole
+    rank: int
+    size: int
+    start: int
+    slice_shape: tuple[int, ...]
+    parts: dict[str, Tensor]
+    keeper: int | None = None
+    copy: bool = False
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return self.parts["weight"].numel()
+
+
+def named_parameters(engine: Engine) -> Iterator[tuple[str, Parameter]]:
+    """Parameters by global name."""
+    for chunk in engine.chunks:
+        for name, parameter in chunk.named_parameters():
+            yield global_name(chunk, name), parameter
+
+
+def whole_of(name: str, parameter: Parameter, slice_shape: Iterable[int], size: int) -> Whole:
+    """The undivided parameter of which a rank's has `slice_shape`."""
+    dimension = split_dimension(parameter)
+    shape = list(slice_shape)
+    if dimension is not None:
+        shape[dimension] *= size
+    stride = getattr(parameter, "partition_stride", 1) if dimension is not None else 1
+    return Whole(name, tuple(shape), dimension, stride)
+
+
+def shards_of(engine: Engine) -> list[Shard]:
+    """Everything that this rank holds of the state. Moments that no step has made yet are made."""
+    topology = engine.topology
+    found = []
+    for number, (name, parameter) in enumerate(named_parameters(engine)):
+        shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+        whole = whole_of(name, parameter, shape, topology.tensor.size)
+        split = whole.dimension is not None
+        place = (topology.tensor.rank, topology.tensor.size) if split else (0, 1)
+        located = _locate(engine, parameter)
+        if located is None:
+            continue
+        start, parts = located
+        keeper = number % topology.data.size if engine.stage == 0 else None
+        copy = getattr(parameter, "ds_pipe_replicated", False)
+        found.append(Shard(whole, *place, start, shape, parts, keeper, copy))
+    return found
+
+
+def writes(shard: Shard, engine: Engine) -> bool:
+    """Whether this rank is the one that writes the shard."""
+    topology = engine.topology
+    if shard.copy or (shard.size == 1 and topology.tensor.rank != 0):
+        return False
+    return shard.keeper is None or shard.keeper == topology.data.rank
+
+
+def _locate(engine: Engine, parameter: Parameter) -> tuple[int, dict[str, Tensor]] | None:
+    """Start and views of this rank's range of a parameter; None where it holds none of it."""
+    if engine.stage == 0:
+        state = _moments(engine.optimizer, parameter, parameter)
+        return 0, {"weight": parameter.data.view(-1), **{k: v.view(-1) for k, v in state.items()}}
+    if engine.stage == 3:
+        return _locate_stage3(engine, parameter)
+    mapping: Any = parameter._hp_mapping  # type: ignore[attr-defined]
+    if mapping is None:
+        return None
+    zero = engine.optimizer
+    flat = zero.single_partition_of_fp32_groups[mapping.param_group_index]
+    place = mapping.hp_fragment_address
+    return mapping.lp_fragment_address.start, _views(zero, flat, place.start, place.numel)
+
+
+def _locate_stage3(engine: Engine, parameter: Any) -> tuple[int, dict[str, Tensor]] | None:
+    zero = engine.optimizer
+    group, offset, per_rank = zero.grad_position[zero.get_param_id(parameter)]
+    start = engine.topology.data.rank * per_rank
+    count = min(per_rank, parameter.ds_numel - start)
+    if count <= 0:
+        return None
+    return start, _views(zero, zero.fp32_partitioned_groups_flat[group], offset, count)
+
+
+def _views(zero: Any, flat: Tensor, start: int, count: int) -> dict[str, Tensor]:
+    state = _moments(zero.optimizer, flat, flat)
+    return {
+        "weight": flat.data.narrow(0, start, count),
+        **{kind: moment.narrow(0, start, count) for kind, moment in state.items()},
+    }
+
+
+def _moments(optimizer: Any, key: Tensor, like: Tensor) -> dict[str, Tensor]:
+    """AdamW's moments of one of its tensors, as the optimizer makes them at its first step."""
+    state = optimizer.state[key]
+    if "exp_avg" not in state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=like.device)
+        for kind in KINDS[1:]:
+            state[kind] = torch.zeros_like(like.data)
+    return {kind: state[kind] for kind in KINDS[1:]}
+
+
+def updates_of(engine: Engine) -> int:
+    """Updates that AdamW has made, which its bias correction goes by."""
+    state = _adam(engine).state
+    return max((int(values["step"]) for values in state.values() if "step" in values), default=0)
+
+
+def take_in(engine: Engine, updates: int) -> None:
+    """Have the model compute with weights that were put into the shards' views."""
+    for values in _adam(engine).state.values():
+        values["step"].fill_(float(updates))
+    zero = engine.optimizer
+    if engine.stage in (1, 2):
+        zero.update_lp_params()
+    elif engine.stage == 3:
+        for group in range(len(zero.fp16_groups)):
+            zero._reassign_or_swap_out_partitioned_parameters(group)
+        if zero.persistent_parameters:
+            zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
+
+
+def _adam(engine: Engine) -> Any:
+    return engine.optimizer.optimizer if engine.stage else engine.optimizer

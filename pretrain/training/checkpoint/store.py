@@ -1,0 +1,273 @@
+"""The checkpoints of a run: saved beside and renamed, verified before they are used, thinned out.
+
+A save copies this rank's pieces to host memory, and a thread writes them. A rank says that its file
+is whole by putting its size and checksum beside it; once all have, the first rank writes the
+manifest and renames the folder. Nothing but the copy stops training, and no rank waits for another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from pretrain.config import CheckpointConfig
+from pretrain.files import written_whole
+from pretrain.topology import Topology
+from pretrain.training.checkpoint import shards
+from pretrain.training.checkpoint.manifest import (
+    MANIFEST,
+    CheckpointError,
+    File,
+    Manifest,
+    check_file,
+    digest,
+    folder_name,
+    newest_first,
+    read_manifest,
+    step_of,
+    sync,
+)
+from pretrain.training.checkpoint.pieces import Copy, PieceReader
+from pretrain.training.engine import Engine
+
+SELECTION = "selection"
+POLL_SECONDS = 0.05
+
+
+def rank_file(rank: int, ranks: int) -> str:
+    """Name of a rank's file."""
+    return f"rank-{rank:05d}-of-{ranks:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A save that failed: step, and why."""
+
+    step: int
+    message: str
+
+
+class CheckpointStore:
+    """Saves and restores the training state in one folder of the run.
+
+    Args:
+        directory: holds one folder per checkpoint.
+        settings: `checkpoint` of the configuration.
+        topology: who holds what.
+        timeout: seconds that the first rank waits for the others' files.
+    """
+
+    def __init__(
+        self, directory: Path, settings: CheckpointConfig, topology: Topology, timeout: float
+    ) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.topology = topology
+        self.timeout = timeout
+        self._writer: threading.Thread | None = None
+        self._problem: Problem | None = None
+        self.saved_at = -1
+
+    # Saving
+
+    def save(
+        self, engine: Engine, manifest: Manifest, save_selection: Callable[[Path], object] | None
+    ) -> None:
+        """Begin a checkpoint; every rank calls it after the same step.
+
+        Returns once the state is copied, or, where `checkpoint.asynchronous` is off, written.
+
+        Args:
+            manifest: what it says of itself; files are added.
+            save_selection: writes the selector's table to a folder; None where there is none.
+        """
+        self.wait()
+        ranks = self.topology.ranks
+        partial = self.directory / f".{folder_name(manifest.step)}.partial"
+        problem = ""
+        if ranks.rank == 0:
+            try:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+            except OSError as error:
+                problem = f"{partial}: {error.strerror or error}"
+        told = [problem]
+        dist.broadcast_object_list(told, src=0)
+        if told[0]:
+            self._problem = Problem(manifest.step, told[0])
+            return
+        if save_selection is not None:
+            try:
+                save_selection(partial / SELECTION)
+            except Exception as error:
+                self._problem = Problem(manifest.step, str(error))
+        copy = Copy.of([s for s in shards.shards_of(engine) if shards.writes(s, engine)])
+        self.saved_at = manifest.step
+        if not self.settings.asynchronous:
+            self._write(partial, copy, manifest)
+            return
+        self._writer = threading.Thread(
+            target=self._write, args=(partial, copy, manifest), name="checkpoint-writer"
+        )
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Until the save that is under way, if any, has ended."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def problem(self) -> Problem | None:
+        """What went wrong on this rank since the last call."""
+        found, self._problem = self._problem, None
+        return found
+
+    def _write(self, partial: Path, copy: Copy, manifest: Manifest) -> None:
+        ranks = self.topology.ranks
+        path = partial / rank_file(ranks.rank, ranks.world_size)
+        try:
+            if self._problem is not None:
+                raise OSError(self._problem.message)
+            copy.write(path)
+            sync(path)
+            said: dict[str, Any] = {"file": asdict(File(path.stat().st_size, digest(path)))}
+        except (OSError, CheckpointError) as error:
+            self._problem = Problem(manifest.step, f"{path}: {error}")
+            said = {"error": f"rank {ranks.rank}: {error}"}
+        try:
+            with written_whole(path.with_suffix(".said")) as beside:
+                beside.write_text(json.dumps(said), encoding="utf-8")
+            if ranks.rank == 0:
+                self._complete(partial, manifest)
+                self._thin_out()
+        except (OSError, CheckpointError) as error:
+            self._problem = Problem(manifest.step, str(error))
+            if ranks.rank == 0:
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def _complete(self, partial: Path, manifest: Manifest) -> None:
+        """On the first rank: once all have said so, write the manifest and give it its name."""
+        files = self._gather(partial)
+        for path in sorted((partial / SELECTION).glob("*")):
+            files[f"{SELECTION}/{path.name}"] = File(path.stat().st_size, digest(path))
+        whole = replace(manifest, files=files)
+        path = partial / MANIFEST
+        path.write_text(whole.to_json(), encoding="utf-8")
+        sync(path)
+        sync(partial)
+        target = self.directory / folder_name(manifest.step)
+        if target.exists():  # of a stretch that is trained again after going back
+            _remove(target)
+        os.rename(partial, target)
+        sync(self.directory)
+
+    def _gather(self, partial: Path) -> dict[str, File]:
+        ranks = self.topology.ranks.world_size
+        files: dict[str, File] = {}
+        deadline = time.monotonic() + self.timeout
+        for rank in range(ranks):
+            path = partial / rank_file(rank, ranks)
+            said = path.with_suffix(".said")
+            while not said.exists():
+                if time.monotonic() > deadline:
+                    raise CheckpointError(
+                        f"{partial}: rank {rank} of {ranks} has not written its file in "
+                        f"{self.timeout:.0f} s"
+                    )
+                time.sleep(POLL_SECONDS)
+            values = json.loads(said.read_text(encoding="utf-8"))
+            if "error" in values:
+                raise CheckpointError(f"{partial}: {values['error']}")
+            files[path.name] = File(**values["file"])
+            said.unlink()
+        return files
+
+    def _thin_out(self) -> None:
+        """Remove checkpoints beyond the last `keep_last`, and not of every `keep_every` steps."""
+        last, every = self.settings.keep_last, self.settings.keep_every
+        complete = [path for path in newest_first(self.directory) if (path / MANIFEST).exists()]
+        for path in complete[last:] if last else []:
+            if not every or (step_of(path) or 0) % every:
+                _remove(path)
+
+    # Restoring
+
+    def newest(self) -> tuple[Path, Manifest, list[str]] | None:
+        """The newest checkpoint that is whole; every rank calls it, and each checks its share.
+
+        Returns:
+            Folder, manifest and what was said of newer ones that are not; None if there is none.
+        """
+        candidates = [list(newest_first(self.directory)) if self.topology.is_first_rank else None]
+        dist.broadcast_object_list(candidates, src=0)
+        skipped: list[str] = []
+        for folder in candidates[0] or []:
+            try:
+                return folder, self.verified(folder), skipped
+            except CheckpointError as error:
+                skipped.append(str(error))
+        return None
+
+    def verified(self, folder: Path) -> Manifest:
+        """The manifest of a checkpoint whose files are all as they were written.
+
+        Every rank calls it, and each reads its share of the files.
+
+        Raises:
+            CheckpointError: on every rank, with what one of them found.
+        """
+        found: list[object] = [None]
+        if self.topology.is_first_rank:
+            try:
+                found = [read_manifest(folder)]
+            except CheckpointError as error:
+                found = [str(error)]
+        dist.broadcast_object_list(found, src=0)
+        if isinstance(found[0], str):
+            raise CheckpointError(found[0])
+        manifest = found[0]
+        assert isinstance(manifest, Manifest)
+        ranks = self.topology.ranks
+        problem = ""
+        for name in sorted(manifest.files)[ranks.rank :: ranks.world_size]:
+            try:
+                check_file(folder / name, manifest.files[name])
+            except CheckpointError as error:
+                problem = problem or str(error)
+        problems = [""] * ranks.world_size
+        dist.all_gather_object(problems, problem)
+        for message in problems:
+            if message:
+                raise CheckpointError(message)
+        return manifest
+
+    def load(self, folder: Path, manifest: Manifest, engine: Engine) -> None:
+        """Put a checkpoint's state into the engine, whatever layout wrote it.
+
+        Raises:
+            CheckpointError: it is of another model, or a part is missing.
+        """
+        reader = PieceReader([folder / name for name in manifest.rank_files])
+        with torch.no_grad():
+            for shard in shards.shards_of(engine):
+                reader.fill(shard)
+            shards.take_in(engine, manifest.updates)
+        engine.steps = manifest.step
+        engine.restore_small(manifest.state)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; its name is gone at once, so that half of one is never found."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.removed")
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

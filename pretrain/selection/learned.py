@@ -302,7 +302,7 @@ class _Final:
         """What each round compared; leaves the best order's weights in the learner."""
         learner, settings = self.learner, self.learner.settings
         examples = learner.held_out[: settings.scored]
-        trail = []
+        trail: list[Round] = []
         runs = [(0.0, order, learner.snapshot()) for order in self.left]
         while len(runs) > 1:
             scored = []

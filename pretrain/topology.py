@@ -150,6 +150,18 @@ def pick_device(kind: str, ranks: Ranks) -> torch.device:
     return torch.device("cuda", ranks.local_rank)
 
 
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a number format that the device does not compute in.
+
+    Raises:
+        ConfigError: fp16 on a CPU.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError(
+            "training.precision fp16 needs a GPU, this run is on the CPU; use bf16 or fp32"
+        )
+
+
 def share_threads(threads: int, ranks: Ranks) -> None:
     """Give this process its CPU threads: `threads`, or its share of the host's cores."""
     if threads == 0 and "OMP_NUM_THREADS" in os.environ:
@@ -172,10 +184,7 @@ def start(config: Config, ranks: Ranks | None = None) -> Iterator[Topology]:
     ranks = ranks or discover()
     config.check_layout(ranks.world_size)
     device = pick_device(config.run.device, ranks)
-    if config.training.precision == "fp16" and device.type == "cpu":
-        raise ConfigError(
-            "training.precision fp16 needs a GPU, this run is on the CPU; use bf16 or fp32"
-        )
+    check_precision(config.training.precision, device)
     share_threads(config.run.threads, ranks)
     if device.type == "cuda":
         torch.cuda.set_device(device)

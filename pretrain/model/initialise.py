@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from pretrain.config import ModelConfig
+from pretrain.model.slices import take_slice
 
 _LAYER = re.compile(r"^decoder\.layers\.(\d+)\.")
 
@@ -65,12 +66,6 @@ def _mark(parameter: Parameter, dimension: int, stride: int) -> None:
         if hasattr(parameter, attribute):
             delattr(parameter, attribute)
     set_tensor_model_parallel_attributes(parameter, True, dimension, stride)
-
-
-def take_slice(full: Tensor, dimension: int, stride: int, rank: int, size: int) -> Tensor:
-    """Part of `full` that tensor-parallel rank `rank` of `size` holds."""
-    blocks = [block.chunk(size, dimension)[rank] for block in full.chunk(stride, dimension)]
-    return torch.cat(blocks, dimension)
 
 
 def _draw(name: str, shape: list[int], model: ModelConfig, seed: int) -> Tensor:

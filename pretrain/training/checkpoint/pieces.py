@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pretrain.model.initialise import take_slice
+from pretrain.model.slices import join_slices, take_slice
 from pretrain.training.checkpoint.manifest import CheckpointError
-from pretrain.training.checkpoint.shards import KINDS, Shard, Whole
+from pretrain.training.checkpoint.places import KINDS, Shard, Whole
 
 WHOLES = "parameters"
 
@@ -144,9 +144,7 @@ class PieceReader:
         slices = [
             self._read(name, kind, rank, 0, whole_numel(shape)).view(shape) for rank in range(size)
         ]
-        blocks = [part.chunk(whole.stride, whole.dimension) for part in slices]
-        ordered = [blocks[rank][part] for part in range(whole.stride) for rank in range(size)]
-        return torch.cat(ordered, whole.dimension)
+        return join_slices(slices, whole.dimension, whole.stride)
 
     def _read(self, name: str, kind: str, rank: int, start: int, end: int) -> Tensor:
         """Elements [start, end) of a flattened slice."""

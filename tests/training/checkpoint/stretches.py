@@ -73,7 +73,7 @@ def state_in(folder: Path, step: int) -> dict[str, torch.Tensor]:
     """Every parameter and moment of a checkpoint, undivided."""
     from pretrain.training.checkpoint.manifest import folder_name, read_manifest
     from pretrain.training.checkpoint.pieces import PieceReader
-    from pretrain.training.checkpoint.shards import KINDS
+    from pretrain.training.checkpoint.places import KINDS
 
     path = folder / folder_name(step)
     reader = PieceReader([path / name for name in read_manifest(path).rank_files])

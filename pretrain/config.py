@@ -425,6 +425,9 @@ class TrainingConfig(Section):
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes after which the run finishes its step, saves a checkpoint and stops with exit code
     75; no limit if not given."""
+    max_bad_steps: PositiveInt = 10
+    """Steps in a row with gradients that are not finite after which the run stops. Such a step
+    updates nothing on any rank."""
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     evaluation_examples: PositiveInt | None = None

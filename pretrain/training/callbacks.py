@@ -28,6 +28,8 @@ class StepRecord:
         loss: mean loss per target token of the last step's global batch, in nats.
         learning_rate: of the last step.
         grad_norm: global gradient norm of the last step before clipping.
+        skipped_steps: steps since the line before that updated nothing, since their gradients were
+            not finite.
         step_seconds: wall time per step, evaluations and saving left out.
         selection_seconds: of these, what a step waited for its batch.
         tokens_per_second: over all ranks.
@@ -40,6 +42,7 @@ class StepRecord:
     loss: float
     learning_rate: float
     grad_norm: float
+    skipped_steps: int
     step_seconds: float
     selection_seconds: float
     tokens_per_second: float

@@ -36,11 +36,13 @@ class StepResult:
         loss_sum: summed loss of this rank's sequences in nats; 0 except on the last stage.
         target_tokens: over all data-parallel ranks.
         grad_norm: global norm before clipping.
+        skipped: 1 where the norm is not finite, so that nothing was updated on any rank; else 0.
     """
 
     loss_sum: Tensor
     target_tokens: int
     grad_norm: float | Tensor
+    skipped: Tensor
 
 
 def decay_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -83,6 +85,7 @@ class Engine:
         if self.stage == 0 and topology.data.size == 1:
             # Copies every gradient into a buffer and back to average it over one rank.
             self.deepspeed.enable_backward_allreduce = False
+        self.adam: Any = self.optimizer.optimizer if self.stage else self.optimizer
         self.chunks: list[GPT] = list(chunks)
         self.parameters = [p for p in chunks.parameters() if p.requires_grad]
         if self.stage == 3:
@@ -122,15 +125,19 @@ class Engine:
         with span("optimizer"):
             if self.owns_norm:
                 grad_norm = self._clip()
+                skipped = (~torch.isfinite(grad_norm)).float()
+                # The fused AdamW leaves everything as it is where this is 1, on the device.
+                self.adam.found_inf = skipped
             self.deepspeed.step()
         if not self.owns_norm:
             grad_norm = self.deepspeed.get_global_grad_norm()
+            skipped = torch.tensor(float(not self.deepspeed.was_step_applied()))
         if losses:
             loss_sum = torch.stack(losses).sum()
         else:
             loss_sum = torch.zeros((), device=self.topology.device)
         self.steps += 1
-        return StepResult(loss_sum, batch.target_tokens, grad_norm)
+        return StepResult(loss_sum, batch.target_tokens, grad_norm, skipped)
 
     def _accumulate(self, batch: Batch) -> list[Tensor]:
         """Gradients of all micro-batches; DeepSpeed reduces them while the backward pass runs."""

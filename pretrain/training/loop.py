@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
 from pretrain.config import Config
 from pretrain.data.feed import BatchFeed
-from pretrain.errors import UserError
 from pretrain.model.flops import ModelCost, peak_flops
 from pretrain.spans import span
 from pretrain.topology import Topology, device_name
+from pretrain.training.bad_steps import BadSteps
 from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
-from pretrain.training.engine import Engine, StepResult
+from pretrain.training.engine import Engine
 from pretrain.training.schedule import learning_rate
 from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.work import Evaluation, Evaluator
@@ -40,7 +39,9 @@ class Meter:
         self.steps += 1
         self.waited += waited
 
-    def record(self, step: int, loss: float, rate: float, grad_norm: float) -> StepRecord:
+    def record(
+        self, step: int, loss: float, rate: float, grad_norm: float, skipped: int
+    ) -> StepRecord:
         """The interval's line; a new interval begins."""
         seconds = (time.perf_counter() - self.started) / self.steps
         tokens_per_second = self.tokens_per_step / seconds
@@ -51,6 +52,7 @@ class Meter:
             loss=loss,
             learning_rate=rate,
             grad_norm=grad_norm,
+            skipped_steps=skipped,
             step_seconds=seconds,
             selection_seconds=self.waited / self.steps,
             tokens_per_second=tokens_per_second,
@@ -74,10 +76,11 @@ def train(
     """Run the steps that are left; returns the last evaluation, None for a run that was stopped.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: gradients were not finite in too many steps in a row.
     """
     settings, log_every = config.training, config.run.log_every
     meter = Meter(config, topology, cost)
+    bad_steps = BadSteps(settings.max_bad_steps, topology.is_first_rank)
     evaluation: Evaluation | None = None
     selection = None
     for step, batch in feed:
@@ -90,10 +93,13 @@ def train(
             batch = batch.to(topology.device)
         result = engine.train_step(batch, rate)
         meter.add(batch.selection_seconds)
+        bad_steps.add(step, result.skipped)
         done = step + 1
         last = done == settings.steps
         if done % log_every == 0 or last:
-            record = meter.record(done, *_measure(engine, result, rate))
+            skipped = len(bad_steps.read())
+            norm = logged_grad_norm(result.grad_norm)
+            record = meter.record(done, engine.mean_loss(result), rate, norm, skipped)
             for callback in callbacks:
                 callback.on_log(record)
         paused = time.perf_counter()
@@ -113,13 +119,3 @@ def train(
     for callback in callbacks:
         callback.on_end(settings.steps)
     return evaluation
-
-
-def _measure(engine: Engine, result: StepResult, rate: float) -> tuple[float, float, float]:
-    loss = engine.mean_loss(result)
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss}; lower optimizer.learning_rate, lengthen optimizer.warmup_steps "
-            "or set optimizer.clip_norm"
-        )
-    return loss, rate, logged_grad_norm(result.grad_norm)

@@ -130,7 +130,7 @@ def measure_share(
                     engine.mean_loss(result)
                     meter.add(waited)
                     done += 1
-                record = meter.record(done, 0.0, 1e-4, 0.0)
+                record = meter.record(done, 0.0, 1e-4, 0.0, 0)
                 if name == "with_prefetch":
                     log.on_log(record)
                 if turn:

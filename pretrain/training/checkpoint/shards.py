@@ -104,13 +104,13 @@ def _moments(optimizer: Any, key: Tensor, like: Tensor) -> dict[str, Tensor]:
 
 def updates_of(engine: Engine) -> int:
     """Updates that AdamW has made, which its bias correction goes by."""
-    state = _adam(engine).state
+    state = engine.adam.state
     return max((int(values["step"]) for values in state.values() if "step" in values), default=0)
 
 
 def take_in(engine: Engine, updates: int) -> None:
     """Have the model compute with weights that were put into the shards' views."""
-    for values in _adam(engine).state.values():
+    for values in engine.adam.state.values():
         values["step"].fill_(float(updates))
     zero = engine.optimizer
     if engine.stage in (1, 2):
@@ -120,7 +120,3 @@ def take_in(engine: Engine, updates: int) -> None:
             zero._reassign_or_swap_out_partitioned_parameters(group)
         if zero.persistent_parameters:
             zero.persistent_parameters[0].all_gather(zero.persistent_parameters)
-
-
-def _adam(engine: Engine) -> Any:
-    return engine.optimizer.optimizer if engine.stage else engine.optimizer

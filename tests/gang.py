@@ -1,5 +1,6 @@
 """Starting several real processes that talk over gloo, and collecting what each returns."""
 
+import gc
 import os
 import pickle
 import random
@@ -54,6 +55,8 @@ def _member(rank: int, ranks: int, pipe: Connection) -> None:
             answer = ("done", function(*arguments))
         except BaseException:
             answer = ("failed", traceback.format_exc())
+        # Process groups hang on in cycles, each with threads of its own.
+        gc.collect()
         # As bytes: tensors would otherwise be shared with a process that is about to end.
         pipe.send_bytes(pickle.dumps(answer))
 

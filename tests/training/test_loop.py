@@ -35,7 +35,7 @@ def test_rates_of_an_interval(monkeypatch, clock):
     for waited in (0.1, 0.3):
         m.add(waited)
     clock[0] += 4.0
-    record = m.record(step=6, loss=1.5, rate=0.1, grad_norm=2.0)
+    record = m.record(step=6, loss=1.5, rate=0.1, grad_norm=2.0, skipped=0)
     assert record.tokens == 6 * 200
     assert record.step_seconds == pytest.approx(2.0)
     assert record.selection_seconds == pytest.approx(0.2)
@@ -48,10 +48,10 @@ def test_the_next_interval_starts_anew(monkeypatch, clock):
     m = meter(monkeypatch, peak=None)
     m.add(0.5)
     clock[0] += 9.0
-    m.record(1, 1.0, 0.1, 1.0)
+    m.record(1, 1.0, 0.1, 1.0, 0)
     m.add(0.0)
     clock[0] += 1.0
-    record = m.record(2, 1.0, 0.1, 1.0)
+    record = m.record(2, 1.0, 0.1, 1.0, 0)
     assert record.step_seconds == pytest.approx(1.0)
     assert record.selection_seconds == 0.0
     assert record.mfu is None

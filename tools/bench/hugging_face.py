@@ -81,6 +81,8 @@ class SameSequences(torch.utils.data.IterableDataset[dict[str, Tensor]]):
 def run_hugging_face(config: Config, orders: Orders) -> None:
     """The process of the side."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):  # a launcher's; this process is alone
+        os.environ.pop(name, None)
     share_threads(config.run.threads, ALONE)
     device = pick_device(config.run.device, ALONE)
     import transformers

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pretrain.errors import UserError
+from pretrain.files import checksum
 from pretrain.selection import kernels
 from pretrain.selection.counts import (
     DEFAULT_BUDGET,
@@ -132,11 +133,6 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _shard_name(rank: int, ranks: int) -> str:
     return f"shard-{rank:05d}-of-{ranks:05d}.safetensors"
 
@@ -215,7 +211,7 @@ def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> bytes:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return json.dumps(
-        {"file": path.name, "bytes": path.stat().st_size, "sha256": _checksum(path)}
+        {"file": path.name, "bytes": path.stat().st_size, "sha256": checksum(path)}
     ).encode()
 
 
@@ -311,7 +307,7 @@ def _check_size(path: Path, part: Json) -> None:
 
 
 def _check_content(path: Path, part: Json) -> None:
-    if _checksum(path / part["file"]) != part["sha256"]:
+    if checksum(path / part["file"]) != part["sha256"]:
         raise UserError(
             f"{path / part['file']} was changed or damaged: its SHA-256 is not the manifest's; "
             "copy it again, or fit the table again"

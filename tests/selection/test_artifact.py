@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from pretrain import topology
 from pretrain.config import load_config
 from pretrain.errors import UserError
+from pretrain.files import checksum
 from pretrain.selection import artifact
 from pretrain.selection.counts import Pairs, count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
@@ -145,7 +146,7 @@ def rewrite(path: Path, **changes: np.ndarray) -> None:
     save_file(arrays, shard)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["shards"] = [
-        {"file": shard.name, "bytes": shard.stat().st_size, "sha256": artifact._checksum(shard)}
+        {"file": shard.name, "bytes": shard.stat().st_size, "sha256": checksum(shard)}
     ]
     (path / "manifest.json").write_text(json.dumps(manifest))
 

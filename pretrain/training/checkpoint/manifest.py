@@ -7,7 +7,6 @@ every file with its size and checksum.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
+from pretrain.files import checksum
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 _NAME = re.compile(r"^step-(\d{8,})$")
 _FILE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
-_BLOCK = 1 << 22
 
 
 class CheckpointError(UserError):
@@ -145,28 +144,21 @@ def check_file(path: Path, expected: File, checksums: bool = True) -> None:
         raise CheckpointError(f"{path}: is a link; a checkpoint's files are plain files")
     try:
         size = path.stat().st_size
+        if size != expected.bytes:
+            raise CheckpointError(f"{path}: {size:,} bytes, {expected.bytes:,} were written")
+        if checksums and checksum(path) != expected.sha256:
+            raise CheckpointError(f"{path}: its content is not what was written (checksum differs)")
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    if size != expected.bytes:
-        raise CheckpointError(f"{path}: {size:,} bytes, {expected.bytes:,} were written")
-    if checksums and digest(path) != expected.sha256:
-        raise CheckpointError(f"{path}: its content is not what was written (checksum differs)")
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file.
+def file_of(path: Path) -> File:
+    """What is to be said of a file that was just written.
 
     Raises:
-        CheckpointError: it cannot be read.
+        OSError: it cannot be read.
     """
-    hashed = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                hashed.update(block)
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    return hashed.hexdigest()
+    return File(path.stat().st_size, checksum(path))
 
 
 def sync(path: Path) -> None:

@@ -7,6 +7,7 @@ A tensor in a file is one range of one tensor-parallel slice, flattened: its nam
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -35,9 +36,7 @@ class Copy:
     def of(cls, shards: Sequence[Shard]) -> Copy:
         """Copies of all shards."""
         tensors = {
-            f"{s.whole.name}|{kind}|{s.rank}of{s.size}|{s.start}": s.parts[kind]
-            .detach()
-            .to("cpu", copy=True)
+            _key(s.whole.name, kind, s): s.parts[kind].detach().to("cpu", copy=True)
             for s in shards
             for kind in KINDS
         }
@@ -64,8 +63,9 @@ class _Stored:
     start: int
     count: int
 
-    def key(self, name: str, kind: str) -> str:
-        return f"{name}|{kind}|{self.rank}of{self.size}|{self.start}"
+
+def _key(name: str, kind: str, piece: Shard | _Stored) -> str:
+    return f"{name}|{kind}|{piece.rank}of{piece.size}|{piece.start}"
 
 
 class PieceReader:
@@ -139,10 +139,10 @@ class PieceReader:
         size = self.stored[name][0].size
         shape = list(whole.shape)
         if whole.dimension is None:
-            return self._read(name, kind, 0, 0, whole_numel(shape)).view(shape)
+            return self._read(name, kind, 0, 0, math.prod(shape)).view(shape)
         shape[whole.dimension] //= size
         slices = [
-            self._read(name, kind, rank, 0, whole_numel(shape)).view(shape) for rank in range(size)
+            self._read(name, kind, rank, 0, math.prod(shape)).view(shape) for rank in range(size)
         ]
         return join_slices(slices, whole.dimension, whole.stride)
 
@@ -165,18 +165,13 @@ class PieceReader:
     def _slice(self, piece: _Stored, name: str, kind: str, first: int, last: int) -> Tensor:
         try:
             with safe_open(piece.path, framework="pt") as file:
-                part: Any = file.get_slice(piece.key(name, kind))
+                part: Any = file.get_slice(_key(name, kind, piece))
                 read: Tensor = part[first:last]
         except (SafetensorError, OSError, IndexError) as error:
             raise CheckpointError(f"{piece.path}: {error}") from error
         if read.dtype != torch.float32 or read.shape != (last - first,):
             raise CheckpointError(
-                f"{piece.path}: {piece.key(name, kind)} is {read.dtype} {list(read.shape)}, "
+                f"{piece.path}: {_key(name, kind, piece)} is {read.dtype} {list(read.shape)}, "
                 f"expected float32 [{last - first}]"
             )
         return read
-
-
-def whole_numel(shape: Sequence[int]) -> int:
-    """Elements of a tensor of this shape."""
-    return int(torch.Size(shape).numel())

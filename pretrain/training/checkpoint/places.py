@@ -39,7 +39,6 @@ class Shard:
         whole: what it is a piece of.
         rank, size: which tensor-parallel slice of how many; 0 of 1 where it is not split.
         start: of the range in the flattened slice.
-        slice_shape: of the slice.
         parts: KINDS -> fp32 views [count] into the live state.
         keeper: the data-parallel rank that writes it; None for this one.
         copy: whether it is a later stage's copy of a tied weight, which is read and not written.
@@ -49,7 +48,6 @@ class Shard:
     rank: int
     size: int
     start: int
-    slice_shape: tuple[int, ...]
     parts: dict[str, Tensor]
     keeper: int | None = None
     copy: bool = False

@@ -46,7 +46,7 @@ def shards_of(engine: Engine) -> list[Shard]:
         start, parts = located
         keeper = number % topology.data.size if engine.stage == 0 else None
         copy = getattr(parameter, "ds_pipe_replicated", False)
-        found.append(Shard(whole, *place, start, shape, parts, keeper, copy))
+        found.append(Shard(whole, *place, start, parts, keeper, copy))
     return found
 
 

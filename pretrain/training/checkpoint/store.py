@@ -30,7 +30,7 @@ from pretrain.training.checkpoint.manifest import (
     File,
     Manifest,
     check_file,
-    digest,
+    file_of,
     folder_name,
     newest_first,
     read_manifest,
@@ -140,7 +140,7 @@ class CheckpointStore:
                 raise OSError(self._problem.message)
             copy.write(path)
             sync(path)
-            said: dict[str, Any] = {"file": asdict(File(path.stat().st_size, digest(path)))}
+            said: dict[str, Any] = {"file": asdict(file_of(path))}
         except (OSError, CheckpointError) as error:
             self._problem = Problem(manifest.step, f"{path}: {error}")
             said = {"error": f"rank {ranks.rank}: {error}"}
@@ -159,7 +159,7 @@ class CheckpointStore:
         """On the first rank: once all have said so, write the manifest and give it its name."""
         files = self._gather(partial)
         for path in sorted((partial / SELECTION).glob("*")):
-            files[f"{SELECTION}/{path.name}"] = File(path.stat().st_size, digest(path))
+            files[f"{SELECTION}/{path.name}"] = file_of(path)
         whole = replace(manifest, files=files)
         path = partial / MANIFEST
         path.write_text(whole.to_json(), encoding="utf-8")

@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from pretrain.model.slices import join_slices, take_slice
 from pretrain.training.checkpoint.manifest import (
     CheckpointError,
-    File,
     Manifest,
     check_files,
-    digest,
+    file_of,
     newest_first,
     read_manifest,
 )
@@ -35,7 +34,7 @@ def shard(whole: Whole, full: dict[str, torch.Tensor], rank: int, size: int, sta
         return sliced.flatten()[start:end].clone()
 
     parts = {kind: part(kind) for kind in KINDS}
-    return Shard(whole, rank, size, start, (), parts)
+    return Shard(whole, rank, size, start, parts)
 
 
 def write(folder: Path, ranks: int = 2) -> dict[str, torch.Tensor]:
@@ -48,7 +47,7 @@ def write(folder: Path, ranks: int = 2) -> dict[str, torch.Tensor]:
         pieces = [shard(whole, full, rank, 2, 0, 5), shard(whole, full, rank, 2, 5, 12)]
         path = folder / f"rank-{rank:05d}-of-00002.safetensors"
         Copy.of(pieces).write(path)
-        files[path.name] = File(path.stat().st_size, digest(path))
+        files[path.name] = file_of(path)
     manifest = Manifest(7, 70, 7, "two", "abc", {}, "now", {"vocabulary": 8}, files)
     (folder / "manifest.json").write_text(manifest.to_json())
     return full

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
@@ -57,6 +57,8 @@ class Topology:
         feed: `model`'s processes again, with a gloo group of its own, over which a reader hands
             finished batches to its copy of the model; its rank 0 is the reader.
         device: where tensors live.
+        leaving: what is to be done before this process leaves the others; whoever holds process
+            groups lets go of them there.
     """
 
     ranks: Ranks
@@ -68,6 +70,7 @@ class Topology:
     feed: Axis
     device: torch.device
     virtual_pipeline: int
+    leaving: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     @property
     def everyone(self) -> dist.ProcessGroup:
@@ -191,7 +194,9 @@ def start(config: Config, ranks: Ranks | None = None) -> Iterator[Topology]:
     backends.load(device)
     _join(ranks, device, timedelta(seconds=config.run.timeout_seconds))
     try:
-        yield _build(config, ranks, device)
+        topology = _build(config, ranks, device)
+        with topology.leaving:
+            yield topology
     finally:
         from megatron.core import parallel_state
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from pretrain.config import Config, ModelConfig, ParallelConfig
-from pretrain.training.zero import deepspeed_config, zero_stage
+from pretrain.training.zero import accumulates_in_fp32, deepspeed_config, zero_stage
 
 Device = Literal["cpu", "cuda"]
 
@@ -61,8 +61,13 @@ class Layout:
 
     @cached_property
     def width(self) -> int:
-        """Bytes of a weight, an activation or a gradient."""
+        """Bytes of a weight, an activation, or a micro-batch's gradient."""
         return 4 if self.config.training.precision == "fp32" else 2
+
+    @cached_property
+    def gradient_width(self) -> int:
+        """Bytes of a gradient that micro-batches are added up in."""
+        return 4 if accumulates_in_fp32(self.config, self.data_parallel) else self.width
 
     @cached_property
     def sequence_split(self) -> int:

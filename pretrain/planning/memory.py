@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 from pretrain.planning.activations import activations
@@ -127,8 +127,11 @@ def _zero_1_or_2(layout: Layout, held: Held) -> State:
     bucket move to a copy with room for all of this rank's part. Reduced gradients are kept tensor
     by tensor: one that reaches into the part is there whole. The newest gradient stands beside
     them until it is in a bucket.
+
+    bf16 gradients of several micro-batches are added up in fp32: at stage 1 whole, at stage 2 in
+    this rank's part, which is one flat buffer in both cases once they are reduced.
     """
-    ranks, width = layout.data_parallel, layout.width
+    ranks, width, wide = layout.data_parallel, layout.width, layout.gradient_width
     parts = [-(-sum(group) // (ALIGNMENT * ranks)) * ALIGNMENT for group in _groups(held)]
     padded, part = sum(parts) * ranks, sum(parts)
     settings = layout.zero_settings(held.count)
@@ -139,7 +142,15 @@ def _zero_1_or_2(layout: Layout, held: Held) -> State:
         reduced = width * sum(map(_touched, _groups(held), parts))
     newest = width * max(held.matrices)
     copied = reduced - min(reduced, width * bucket)
-    if layout.parallel.pipeline > 1:
+    in_buckets = width
+    if wide > width:
+        reduced = wide * part
+        if layout.stage == 1:
+            in_buckets, accumulated = wide, wide * held.count
+            gradients = accumulated + max(reduced - wide * _first_bucket(held, bucket), newest)
+        else:
+            gradients, accumulated = reduced + newest, reduced
+    elif layout.parallel.pipeline > 1:
         gradients, accumulated = whole + copied, whole
     elif layout.micro_batches == 1:
         gradients, accumulated = reduced + newest, 0
@@ -148,7 +159,7 @@ def _zero_1_or_2(layout: Layout, held: Held) -> State:
     else:
         gradients, accumulated = 2 * reduced + newest, reduced
     optimizer, host = 12 * part, 0
-    stepping = max(parts) * (4 + (width if width < 4 else 0))
+    stepping = max(parts) * (4 + (wide if wide < 4 else 0))
     if layout.parallel.offload != "none":
         # Master weights and moments, fp32 gradients, and the weights on their way back.
         optimizer, stepping, host = 0, 0, (12 + 4 + width) * part
@@ -159,9 +170,9 @@ def _zero_1_or_2(layout: Layout, held: Held) -> State:
         gradients=gradients,
         accumulated=accumulated,
         reduced=reduced,
-        buckets=buckets * bucket * width,
+        buckets=buckets * bucket * in_buckets,
         optimizer=optimizer,
-        reducing=_in_transit(bucket, width),
+        reducing=_in_transit(bucket, in_buckets),
         stepping=stepping,
         host=host,
     )
@@ -171,15 +182,15 @@ def _zero_3(layout: Layout, held: Held) -> State:
     """Each parameter is cut into equal parts; small ones are kept whole as well. Gradients live in
     one flat buffer of this rank's parts, which is never freed; nor is the bucket, which is fp32 as
     what is sent."""
-    ranks, width = layout.data_parallel, layout.width
+    ranks, width, wide = layout.data_parallel, layout.width, layout.gradient_width
     sizes = (*held.matrices, *held.vectors)
     part = sum(-(-size // ranks) for size in sizes)
     small = sum(size for size in sizes if size <= PERSISTENT)
     bucket, _ = _buckets(layout, layout.zero_settings(held.count))
     offload = layout.parallel.offload
     host = 0
-    optimizer, stepping = 12 * part, part * (4 + (width if width < 4 else 0))
-    gradients = width * part
+    optimizer, stepping = 12 * part, part * (4 + (wide if wide < 4 else 0))
+    gradients = wide * part
     weights = width * part
     if offload != "none":
         host = (12 + 4) * part + gradients
@@ -208,6 +219,11 @@ def _groups(held: Held) -> list[tuple[int, ...]]:
 def _buckets(layout: Layout, settings: dict[str, Any]) -> tuple[int, int]:
     """Elements of a bucket, and how many there are: two where reduction overlaps."""
     return int(settings["reduce_bucket_size"]), 2 if settings["overlap_comm"] else 1
+
+
+def _first_bucket(held: Held, bucket: int) -> int:
+    """Elements of the gradients that are the first to be reduced together."""
+    return max(takewhile(lambda end: end <= bucket, accumulate(held.matrices)), default=bucket)
 
 
 def _in_transit(bucket: int, width: int) -> int:

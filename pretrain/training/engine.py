@@ -8,6 +8,7 @@ global gradient norm, and the normalisation of the loss.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +24,13 @@ from pretrain.model.gpt import GPT, document_inputs, seed_dropout
 from pretrain.spans import span
 from pretrain.topology import Topology
 from pretrain.training import gradients
-from pretrain.training.zero import deepspeed_config, owns_norm, zero_stage
+from pretrain.training.zero import (
+    accumulates_in_fp32,
+    deepspeed_config,
+    owns_norm,
+    sharding_optimizer,
+    zero_stage,
+)
 
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
@@ -75,13 +82,17 @@ class Engine:
             fused=True,
         )
         held = sum(parameter.numel() for parameter in chunks.parameters())
-        self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
-            model=chunks,
-            optimizer=optimizer,
-            config=deepspeed_config(config, topology.data.size, held),
-            mpu=topology.mpu,
-            dist_init_required=False,
-        )
+        self.in_fp32 = accumulates_in_fp32(config, topology.data.size)
+        with sharding_optimizer() if self.in_fp32 else nullcontext():
+            self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
+                model=chunks,
+                optimizer=optimizer,
+                config=deepspeed_config(config, topology.data.size, held),
+                mpu=topology.mpu,
+                dist_init_required=False,
+            )
+        # Its hooks are held by weights that they hold: never collected otherwise.
+        topology.leaving.callback(self.deepspeed.destroy)
         if self.stage == 0 and topology.data.size == 1:
             # Copies every gradient into a buffer and back to average it over one rank.
             self.deepspeed.enable_backward_allreduce = False
@@ -92,6 +103,8 @@ class Engine:
             self._register_output_weights()
         if topology.pipeline.size == 1:
             gradients.sum_as_computed(self.parameters, topology)
+        elif self.in_fp32:
+            self._accumulate_as_computed()
         elif config.training.precision == "fp16":
             for chunk in self.chunks:
                 chunk.config.grad_scale_func = self.optimizer.scale_if_loss
@@ -108,6 +121,16 @@ class Engine:
             if chunk.post_process:
                 deepspeed.zero.register_external_parameter(chunk.loss_head, chunk.output_weight)
                 deepspeed.zero.register_external_parameter(chunk, chunk.output_weight)
+
+    def _accumulate_as_computed(self) -> None:
+        """Have the gradient of each micro-batch added in fp32 to those before it, in
+        `grad_accum`, where DeepSpeed reduces it from."""
+
+        def add(parameter: torch.nn.Parameter) -> None:
+            self.optimizer._fill_param_grad_accum_attribute(parameter)
+
+        for parameter in self.parameters:
+            parameter.register_post_accumulate_grad_hook(add)
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
         """Forward, backward, reduce, clip and step on this rank's share of the global batch."""
@@ -187,11 +210,12 @@ class Engine:
     def _sum_shared_gradients(self) -> None:
         """Sum what tensor and pipeline ranks each computed a part of, in place."""
         pipeline = self.topology.pipeline
-        gradients.sum_sequence_parallel(self.parameters, self.topology)
+        name = "grad_accum" if self.in_fp32 else "grad"
+        gradients.sum_sequence_parallel(self.parameters, self.topology, name)
         ends = {0: 0, pipeline.size - 1: -1}
         if self.config.model.tied and pipeline.rank in ends:
             chunk = self.chunks[ends[pipeline.rank]]
-            gradients.sum_tied(chunk.shared_embedding_or_output_weight())
+            gradients.sum_tied(chunk.shared_embedding_or_output_weight(), name)
 
     def _clip(self) -> Tensor:
         """Clip to the global norm, which each weight is counted in once."""

@@ -27,16 +27,23 @@ def sum_as_computed(parameters: Iterable[Parameter], topology: Topology) -> None
             parameter.register_hook(summed)
 
 
-def sum_sequence_parallel(parameters: Iterable[Parameter], topology: Topology) -> None:
-    """The same once, after the last backward pass, in place."""
+def sum_sequence_parallel(
+    parameters: Iterable[Parameter], topology: Topology, name: str = "grad"
+) -> None:
+    """The same once, after the last backward pass, in place.
+
+    Args:
+        name: attribute of a parameter that holds its gradient.
+    """
     for parameter in parameters:
-        if getattr(parameter, "sequence_parallel", False) and parameter.grad is not None:
-            dist.all_reduce(parameter.grad, group=topology.tensor.group)
+        gradient = getattr(parameter, name)
+        if getattr(parameter, "sequence_parallel", False) and gradient is not None:
+            dist.all_reduce(gradient, group=topology.tensor.group)
 
 
-def sum_tied(weight: Parameter) -> None:
+def sum_tied(weight: Parameter, name: str = "grad") -> None:
     """Sum the gradient of a tied weight over the first and the last pipeline stage, in place."""
-    dist.all_reduce(weight.grad, group=parallel_state.get_embedding_group())
+    dist.all_reduce(getattr(weight, name), group=parallel_state.get_embedding_group())
 
 
 def is_counted(parameter: Parameter, topology: Topology) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pretrain import cpu
@@ -18,12 +20,45 @@ def zero_stage(config: Config, data_parallel: int) -> int:
     bf16 and fp16 need fp32 master weights. DeepSpeed's stage-0 wrapper for them takes one Adam step
     on zero gradients at start, which stage 1 does not; so they run at stage 1 or above. In fp32
     there is nothing to shard on one data-parallel rank: stages 1 and 2 are stage 0 without copies.
+    Under a pipeline all gradients are whole until its schedule is over, and only at stage 1 does
+    DeepSpeed keep whole ones in fp32.
     """
     stage = config.parallel.zero_stage
     if config.training.precision != "fp32":
+        if config.parallel.pipeline > 1 and accumulates_in_fp32(config, data_parallel):
+            return 1
         return max(stage, 1)
     alone = data_parallel == 1 and config.parallel.offload == "none"
     return 0 if alone and stage < 3 else stage
+
+
+def accumulates_in_fp32(config: Config, data_parallel: int) -> bool:
+    """Whether bf16 gradients of several micro-batches are added up in fp32."""
+    share = config.training.global_batch // data_parallel
+    several = (config.training.micro_batch or share) < share
+    return config.training.precision == "bf16" and several
+
+
+@contextmanager
+def sharding_optimizer() -> Iterator[None]:
+    """While inside, DeepSpeed's engine takes its ZeRO optimizer, also for bf16 at stage 1 where
+    gradients are added up in fp32.
+
+    That optimizer can do so; the engine would take `BF16_Optimizer` for this one case, which
+    neither leaves the norm to others nor reduces gradients that a pipeline's schedule has made.
+    """
+    from deepspeed.runtime.engine import DeepSpeedEngine
+    from deepspeed.runtime.zero.config import ZERO_OPTIMIZATION
+
+    def choose(engine: Any, optimizer: Any) -> str:
+        return str(ZERO_OPTIMIZATION)
+
+    usual = DeepSpeedEngine._do_optimizer_sanity_check
+    DeepSpeedEngine._do_optimizer_sanity_check = choose
+    try:
+        yield
+    finally:
+        DeepSpeedEngine._do_optimizer_sanity_check = usual
 
 
 def owns_norm(config: Config, data_parallel: int) -> bool:
@@ -78,4 +113,6 @@ def deepspeed_config(config: Config, data_parallel: int, parameters: int) -> dic
     }
     if precision != "fp32":
         settings["communication_data_type"] = "fp32"
+    if accumulates_in_fp32(config, data_parallel):
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
     return settings

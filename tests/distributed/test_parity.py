@@ -3,6 +3,7 @@
 A subset runs with all tests; all of them run with `make test-parity`.
 """
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -78,3 +79,16 @@ def test_bf16_follows_fp32(embeddings, trace_of):
     narrow = trace_of(Layout(embeddings=embeddings, precision="bf16"))
     assert [loss for loss, _ in narrow] == pytest.approx([loss for loss, _ in wide], rel=2e-2)
     assert narrow != wide
+
+
+def engines_left() -> int:
+    gc.collect()
+    return sum(type(thing).__name__ == "DeepSpeedEngine" for thing in gc.get_objects())
+
+
+@pytest.mark.distributed
+def test_a_process_that_has_left_keeps_no_engine(gangs):
+    """Each would hold process groups, and their threads would wake for ever."""
+    before = gangs.call(2, engines_left)
+    gangs.call(2, train, make_config(Layout(data=2, zero=2)))
+    assert gangs.call(2, engines_left) == before

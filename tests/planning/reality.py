@@ -86,7 +86,11 @@ def gradients_of(engine: Any) -> tuple[int, int]:
         for bucket in getattr(optimizer, "ipg_buckets", {}).values()
         for tensor in tensors_in(bucket.buffer)
     )
-    held = [parameter.grad for parameter in engine.parameters]
+    held = [
+        getattr(parameter, name, None)
+        for parameter in engine.parameters
+        for name in ("grad", "grad_accum")
+    ]
     for name in ("averaged_gradients", "all_grad_tensors"):
         held += tensors_in(getattr(optimizer, name, {}))
     held += tensors_in(getattr(optimizer, "grad_partitions_flat_buffer", None))

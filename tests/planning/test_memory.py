@@ -28,6 +28,7 @@ CASES: dict[int, dict[str, Any]] = {
         "DP2 ZeRO-1 bf16": case("bf16", zero_stage=1),
         "DP2 ZeRO-1, one micro-batch": case(zero_stage=1, micro_batch=4),
         "DP2 ZeRO-2": case(zero_stage=2),
+        "DP2 ZeRO-2 bf16": case("bf16", zero_stage=2),
         "DP2 ZeRO-2 bf16, one micro-batch": case("bf16", zero_stage=2, micro_batch=4),
         "DP2 ZeRO-3 bf16": case("bf16", zero_stage=3),
         "DP2 ZeRO-3 llama": case(zero_stage=3, model=LLAMA),
@@ -36,6 +37,7 @@ CASES: dict[int, dict[str, Any]] = {
             "bf16", tensor=2, sequence_parallel=True, model=LLAMA
         ),
         "PP2 bf16": case("bf16", pipeline=2),
+        "PP2 ZeRO-2 bf16": case("bf16", pipeline=2, zero_stage=2),
         "PP2 interleaved": case(pipeline=2, virtual_pipeline=2),
     },
     4: {

@@ -1,9 +1,11 @@
 """What holds for all tests."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import settings
 
-from tests.gang import Gangs
+from tests.gang import call_on
 
 # How long an example takes says something about the machine, nothing about the code.
 settings.register_profile("untimed", deadline=None)
@@ -12,7 +14,5 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="module")
 def gangs():
-    """Processes that several tests of a module share."""
-    started = Gangs()
-    yield started
-    started.close()
+    """`gangs.call(ranks, function, *arguments)`: what a function returns on each of some ranks."""
+    return SimpleNamespace(call=call_on)

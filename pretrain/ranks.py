@@ -2,12 +2,17 @@
 
 Understood: torchrun and deepspeed (RANK ...), OpenMPI (OMPI_COMM_WORLD_RANK ...), MPICH and Intel
 MPI (PMI_RANK ...), srun (SLURM_PROCID ...), and nothing at all: one process.
+
+A launcher inside of another leaves both one's variables, and the inner one's count: torchrun or
+deepspeed started once per task of srun or mpirun, mpirun whose daemons srun started. Two that agree
+are fine as well. Anything else would train several models into one folder, and is refused.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +27,9 @@ _LAUNCHERS = (
     # SLURM_STEP_ID is set by srun only: a batch script's own process is not a rank.
     ("srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "", "SLURM_STEP_ID"),
 )  # fmt: skip
+"""From the innermost to the outermost."""
+_AGENTS = ("GROUP_WORLD_SIZE", "CROSS_SIZE")
+"""How many processes of torchrun, of deepspeed, were started."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +57,79 @@ def discover(environment: Mapping[str, str] | None = None) -> Ranks:
     """Find out rank and world size.
 
     Raises:
-        UserError: a variable is no number, or a launcher has set only part of them.
+        UserError: a variable is no number, a launcher has set only part of them, or two launchers
+            disagree.
     """
     env = os.environ if environment is None else environment
-    for launcher, rank, world, local, local_world, marker in _LAUNCHERS:
-        if rank not in env or marker not in env:
-            continue
-        if world not in env:
-            raise UserError(
-                f"{rank} is set but {world} is not; unset {rank} to run one process, or start "
-                "through torchrun, deepspeed, mpirun or srun"
-            )
-        found = _whole(env, rank), _whole(env, world)
-        if not 0 <= found[0] < found[1]:
-            raise UserError(f"{rank}={found[0]} does not fit {world}={found[1]}")
-        local_rank = _whole(env, local) if local in env else found[0]
-        if local_world in env:
-            local_size = _whole(env, local_world)
-        elif launcher == "srun":
-            # "2(x3),1" lists tasks per node; the first entry serves to share cores.
-            local_size = int(env.get("SLURM_TASKS_PER_NODE", "1").split("(")[0].split(",")[0])
-        else:
-            local_size = _whole(env, "LOCAL_SIZE") if "LOCAL_SIZE" in env else found[1]
-        return Ranks(launcher, *found, local_rank, local_size)
-    return Ranks("none", 0, 1, 0, 1)
+    found = [
+        _of(env, *names)
+        for names in _LAUNCHERS
+        if names[1] in env and names[-1] in env  # rank and marker
+    ]
+    if not found:
+        return Ranks("none", 0, 1, 0, 1)
+    inner = found[0]
+    for outer in found[1:]:
+        _check_nested(env, inner, outer)
+    if [ranks.launcher for ranks in found] == ["mpich", "srun"] and _same(*found):
+        return found[1]  # srun --mpi=pmi2 sets PMI_RANK too, and no mpirun is there
+    return inner
+
+
+def _of(
+    env: Mapping[str, str], launcher: str, rank: str, world: str, local: str, local_world: str,
+    marker: str,
+) -> Ranks:  # fmt: skip
+    """What one launcher says."""
+    if world not in env:
+        raise UserError(
+            f"{rank} is set but {world} is not; unset {rank} to run one process, or start "
+            "through torchrun, deepspeed, mpirun or srun"
+        )
+    found = _whole(env, rank), _whole(env, world)
+    if not 0 <= found[0] < found[1]:
+        raise UserError(f"{rank}={found[0]} does not fit {world}={found[1]}")
+    local_rank = _whole(env, local) if local in env else found[0]
+    if local_world in env:
+        local_size = _whole(env, local_world)
+    elif launcher == "srun":
+        # "2(x3),1" lists tasks per node; the first entry serves to share cores.
+        tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE", "1"))
+        local_size = int(tasks.split("(")[0].split(",")[0])
+    else:
+        local_size = _whole(env, "LOCAL_SIZE") if "LOCAL_SIZE" in env else found[1]
+    return Ranks(launcher, *found, local_rank, local_size)
+
+
+def _same(one: Ranks, other: Ranks) -> bool:
+    return (one.rank, one.world_size) == (other.rank, other.world_size)
+
+
+def _check_nested(env: Mapping[str, str], inner: Ranks, outer: Ranks) -> None:
+    """Refuse two launchers that are not one inside of the other.
+
+    Raises:
+        UserError: names what each says.
+    """
+    if _same(inner, outer):
+        return
+    if inner.launcher == "torchrun":
+        # One torchrun or deepspeed per task of the outer one.
+        if any(_whole(env, name) == outer.world_size for name in _AGENTS if name in env):
+            return
+    elif outer.launcher == "srun" and outer.world_size <= inner.world_size:
+        return  # mpirun's daemons are tasks of srun
+    rank_of = {names[0]: names[1:3] for names in _LAUNCHERS}
+
+    def says(ranks: Ranks) -> str:
+        rank, world = rank_of[ranks.launcher]
+        return f"{ranks.launcher} says {rank}={ranks.rank} of {world}={ranks.world_size}"
+
+    raise UserError(
+        f"two launchers disagree: {says(inner)}, {says(outer)}; start the job through one of them "
+        f"(one {inner.launcher} per node under {outer.launcher} is fine), or unset "
+        f"{rank_of[inner.launcher][0]} where it is left over"
+    )
 
 
 def free_port() -> int:
@@ -87,7 +144,8 @@ def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = Non
 
     MASTER_ADDR and MASTER_PORT count where they are set, as torchrun and deepspeed do; under MPI
     the first rank draws a free port and broadcasts it (mpi4py); under srun it follows from the
-    node list and the job's number.
+    node list and the job's number (the batch scripts of launcher/slurm set MASTER_ADDR and look for
+    a port that is free).
 
     Raises:
         UserError: mpi4py or its MPI library is missing under mpirun.
@@ -117,7 +175,7 @@ def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = Non
     if ranks.launcher == "srun":
         nodes = env.get("SLURM_STEP_NODELIST", env.get("SLURM_JOB_NODELIST", "localhost"))
         job, step = int(env.get("SLURM_JOB_ID", "0")), int(env.get("SLURM_STEP_ID", "0"))
-        return f"{_first_host(nodes)}:{20_000 + (job * 97 + step) % 10_000}"
+        return f"{_reachable(_first_host(nodes))}:{20_000 + (job * 97 + step) % 10_000}"
     raise UserError(
         f"{ranks.world_size} processes, but MASTER_ADDR and MASTER_PORT are not set; start "
         "through torchrun, deepspeed, mpirun or srun"
@@ -130,3 +188,21 @@ def _first_host(nodes: str) -> str:
     if "," in head or not bracket:
         return nodes.split(",")[0]
     return head + rest.split("]")[0].split(",")[0].split("-")[0]
+
+
+def _reachable(node: str) -> str:
+    """Host of a node of SLURM's, which may go by a name that only SLURM knows."""
+    try:
+        socket.getaddrinfo(node, None)
+    except OSError:
+        try:
+            told = subprocess.run(
+                ["scontrol", "show", "node", "--oneliner", node],
+                capture_output=True, text=True, check=False,
+            ).stdout  # fmt: skip
+        except OSError:
+            return node
+        for word in told.split():
+            if word.startswith("NodeAddr="):
+                return word.removeprefix("NodeAddr=")
+    return node

@@ -1,48 +1,25 @@
 """Starting several real processes that talk over gloo, and collecting what each returns.
 
-They are forked from a process that has imported everything (tests.preloaded), so that a fresh one
-takes a moment, and each call gets fresh ones.
+They are forked from a process that has imported everything, so that a fresh one takes a moment, and
+each call gets fresh ones.
 """
 
 import os
 import pickle
-import random
-import socket
+import shutil
+import sys
+import tempfile
 import traceback
 from collections.abc import Callable
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
+from tools.bench.forks import environment, forks, free_port
+
+STREAMS = {1: "out", 2: "err"}
 Call = tuple[Callable[..., Any], *tuple[Any, ...]]
-
-
-def free_port() -> int:
-    """A free port below those that the system hands out by itself, so that it stays free."""
-    while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
-def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """What torchrun would set."""
-    return {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
-    }
 
 
 def _member(
@@ -52,23 +29,20 @@ def _member(
     pipe: Connection,
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
+    said: Path,
 ) -> None:
     os.environ.update(environment(rank, ranks, port))
+    for number, name in STREAMS.items():
+        with (said / f"{rank}.{name}").open("w") as file:
+            os.dup2(file.fileno(), number)
     try:
         answer = ("done", function(*arguments))
     except BaseException:
         answer = ("failed", traceback.format_exc())
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     # As bytes: tensors would otherwise be shared with a process that is about to end.
     pipe.send_bytes(pickle.dumps(answer))
-
-
-def forks() -> ForkServerContext:
-    """Starts processes that have imported everything."""
-    # Read by torch and DeepSpeed when they are imported.
-    os.environ.update({"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"})
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.preloaded"])
-    return context
 
 
 def call_on(
@@ -79,11 +53,12 @@ def call_on(
     context = forks()
     port = free_port()
     members: list[tuple[BaseProcess, Connection]] = []
+    said = Path(tempfile.mkdtemp())
     try:
         for rank in range(ranks):
             here, there = context.Pipe()
             process = context.Process(
-                target=_member, args=(rank, ranks, port, there, function, arguments)
+                target=_member, args=(rank, ranks, port, there, function, arguments, said)
             )
             process.start()
             there.close()
@@ -97,6 +72,10 @@ def call_on(
         for process, _ in members:
             process.join(5.0)
             process.kill()
+        for name, stream in zip(STREAMS.values(), (sys.stdout, sys.stderr), strict=True):
+            for path in sorted(said.glob(f"*.{name}")):
+                stream.write(path.read_text(errors="replace"))
+        shutil.rmtree(said)
     return answers
 
 

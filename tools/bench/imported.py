@@ -1,4 +1,5 @@
-"""What every process of a gang has imported before it begins: imported once, then forked."""
+"""What a forked rank (tools.bench.forks) has imported before it begins: DeepSpeed, Megatron-Core,
+and all that trains."""
 
 import torch
 

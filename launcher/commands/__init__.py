@@ -1,0 +1,1 @@
+"""The subcommands of `python -m launcher`: each module has `HELP`, `add_options` and `run`."""

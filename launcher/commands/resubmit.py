@@ -1,0 +1,57 @@
+"""Submit a run's batch script again: it goes on from its last checkpoint.
+
+Of a sweep, the runs that are not complete are trained, and the report is made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from launcher import slurm_commands
+from launcher.record import Record
+from launcher.submission import now, refuse_active
+from launcher.sweep import submit_array
+from pretrain.errors import UserError
+
+HELP = "go on with a run that has ended before it was complete"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument(
+        "options", nargs="*", metavar="OPTION",
+        help="of sbatch, after --: launcher resubmit RUN -- --exclude=n3 --time=48:00:00",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Submit again. Returns the exit code."""
+    record = Record(options.run)
+    submission = record.submission()
+    if submission is None:
+        raise UserError(
+            f"{options.run} was not submitted by this program; use launcher submit, or sbatch as "
+            "before"
+        )
+    refuse_active(record)
+    if submission.runs:
+        runs = [Path(run) for run in submission.runs]
+        submit_array(record, runs, [Record(run).complete for run in runs], options.options)
+        return 0
+    if record.complete:
+        raise UserError(f"{options.run} is complete; nothing is left to train")
+    if "_" in submission.job:
+        raise UserError(
+            f"{options.run} is a run of a sweep; resubmit {options.run.parent}, which trains the "
+            "runs that are not complete"
+        )
+    job = slurm_commands.submit(Path(submission.script), options.options)
+    output = record.folder.absolute() / f"job-{job}.out"
+    record.add(replace(submission, job=job, submitted=now(), output=str(output)))
+    print(f"job {job}")
+    print(f"goes on from step {record.step():,}")
+    print(f"output {output}")
+    return 0

@@ -1,0 +1,109 @@
+"""Check the plan, render the batch script into the run's folder, and submit it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from launcher import script, slurm_commands
+from launcher.checks import check
+from launcher.record import Record, Submission
+from launcher.settings import Settings, cluster_file, resolve
+from launcher.submission import now, refuse_active, write
+from launcher.sweep import Sweep
+from pretrain.config import Config, load_config, parse_arguments
+
+HELP = "check the plan, render the batch script, submit it"
+FROM_FILE_ONLY = ("setup", "environment")
+LISTS = ("mounts",)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options besides the fields of the configuration."""
+    add = parser.add_argument
+    for name, field in Settings.model_fields.items():
+        if name in FROM_FILE_ONLY:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name == "sbatch":
+            add(
+                option,
+                action="append",
+                default=None,
+                metavar="--OPTION=VALUE",
+                help="one more option of sbatch, as in --sbatch=--exclude=n3; may be repeated",
+            )
+        else:
+            text = (field.description or "").replace("\n", " ").replace("%", "%%")
+            comma = "; separated by commas" if name in LISTS else ""
+            add(option, default=None, metavar=name.upper(), help=text.rstrip(".") + comma)
+    add("--cluster", default=None, help="file of defaults, by name; that of SLURM's ClusterName "
+        "if there is one")  # fmt: skip
+    add("--array", default=None, metavar="SEEDS", help="a sweep: one run per strategy and seed, "
+        "then the comparison report")  # fmt: skip
+    add("--strategies", default=None, help="strategies of a sweep, as of tools.compare_strategies; "
+        "selection.strategy if not given")  # fmt: skip
+    add("--at-once", type=int, default=None, help="runs of a sweep that SLURM starts at a time")
+    add("--dry-run", action="store_true", help="show the script; write and submit nothing")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Submit what the command line asks for. Returns the exit code."""
+    config, options = parse_arguments(arguments, "python -m launcher submit", add_options)
+    settings = _settings(options)
+    plan = check(config, settings)
+    if options.array is not None or options.strategies is not None:
+        sweep = Sweep.of(config, settings, options.strategies, options.array, options.at_once)
+        return sweep.show(plan) if options.dry_run else sweep.submit()
+    record = Record(config.run.directory)
+    output = record.folder / "job-%j.out"
+    text = script.training(settings, f"mifirst-{config.run.directory.name}", output, _start(record))
+    if options.dry_run:
+        print("\n".join(f"# {line}" for line in plan))
+        print(text, end="")
+        return 0
+    return _submit(config, record, text)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    given: dict[str, Any] = {
+        name: value
+        for name in Settings.model_fields
+        if (value := getattr(options, name, None)) is not None
+    }
+    for name in LISTS:
+        if name in given:
+            given[name] = [part for part in given[name].split(",") if part]
+    here = slurm_commands.cluster_name() if options.cluster is None else None
+    return resolve(cluster_file(options.cluster, here), given)
+
+
+def _start(record: Record) -> list[str]:
+    run, config = record.directory, record.folder / "config.yaml"
+    words = ["--config", str(config), "--run.directory", str(run)]
+    return [f"set -- {shlex.join(words)}"]
+
+
+def _submit(config: Config, record: Record, text: str) -> int:
+    from pretrain.training.run_directory import RunDirectory
+
+    refuse_active(record)
+    slurm_commands.try_out(text)
+    RunDirectory(config.run.directory).prepare(config)
+    started = config.model_dump(mode="json")
+    # What is to be lost is lost by now: a restart must not lose what this job has saved.
+    started["run"]["overwrite"] = False
+    if config.checkpoint.resume == "never":
+        started["checkpoint"]["resume"] = "auto"
+    write(record.folder / "config.yaml", load_config(None, started).to_yaml())
+    batch = record.folder / "job.sbatch"
+    write(batch, text)
+    job = slurm_commands.submit(batch)
+    output = record.folder.absolute() / f"job-{job}.out"
+    record.add(Submission(job, now(), str(batch.absolute()), str(output)))
+    print(f"job {job}")
+    print(f"output {output}")
+    print(f"python -m launcher status {record.directory}")
+    return 0

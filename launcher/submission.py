@@ -1,0 +1,39 @@
+"""What every submission does, of one run or of many."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from launcher import slurm_commands
+from launcher.record import Record
+from pretrain.errors import ConfigError
+from pretrain.files import written_whole
+
+
+def write(path: Path, text: str) -> None:
+    """A whole file, in a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def now() -> str:
+    """This moment in ISO 8601, as job.sh writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def refuse_active(record: Record) -> None:
+    """Two jobs must not write one folder.
+
+    Raises:
+        ConfigError: a job of this run waits or runs.
+    """
+    if record.submission() is None and not record.attempts():
+        return
+    for job in slurm_commands.jobs(record.job()):
+        if job.active:
+            raise ConfigError(
+                f"run.directory {record.directory}: job {job.number} of this run is {job.state}; "
+                f"wait for it, or python -m launcher cancel {record.directory}"
+            )

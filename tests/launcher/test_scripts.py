@@ -1,0 +1,160 @@
+"""Batch scripts: rendered from the templates, and clean."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.__main__ import main
+from launcher.script import TEMPLATES
+
+CONFIG = "model: {layers: 2}\ntraining: {global_batch: 16}\n"
+
+
+@pytest.fixture
+def submit(tmp_path, monkeypatch, capsys):
+    """What `launcher submit --dry-run` prints, where there is no SLURM."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setattr("launcher.slurm_commands.here", lambda: False)
+
+    def run(*options: str, code: int = 0) -> str:
+        arguments = ["submit", "--config", "config.yaml", "--run.directory", "runs/a", "--dry-run"]
+        assert main([*arguments, *options]) == code
+        said = capsys.readouterr()
+        return said.out if code == 0 else said.err
+
+    return run
+
+
+def directives(text: str) -> list[str]:
+    return [line.removeprefix("#SBATCH ") for line in text.splitlines() if "#SBATCH" in line]
+
+
+def test_a_dry_run_shows_the_plan_and_the_script_and_writes_nothing(submit, tmp_path):
+    text = submit("--nodes", "2", "--gpus-per-node", "4", "--time", "24:00:00", "--partition", "p",
+                  "--account", "a", "--sbatch=--exclude=n3", "--gpu-memory", "40GB")  # fmt: skip
+    assert "# 2 x 4 ranks: tensor 1 x data 8 x pipeline 1\n" in text
+    assert re.search(r"# [\d.]+ MiB of 33.53 GiB on the fullest GPU", text)
+    assert directives(text) == [
+        "--job-name=mifirst-a",
+        f"--output={tmp_path}/runs/a/slurm/job-%j.out",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:USR1@120",
+        f"--chdir={tmp_path}",
+        "--time=24:00:00",
+        "--partition=p",
+        "--account=a",
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--exclude=n3",
+    ]
+    assert "set -- --config runs/a/slurm/config.yaml --run.directory runs/a\n" in text
+    assert f"export MIFIRST_PYTHON={sys.executable}\n" in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_script_is_its_template_with_settings_in_it(submit):
+    text = submit("--starter", "deepspeed", "--gpus-per-node", "4", "--cpus-per-task", "8")
+    template = (TEMPLATES / "train-per-node.sbatch").read_text()
+    own = set(template.splitlines())
+    added = [line for line in text.splitlines() if line not in own and "#SBATCH" not in line]
+    assert added[0] == "# 1 x 4 ranks: tensor 1 x data 4 x pipeline 1"
+    assert all(re.match(r"export MIFIRST_\w+=|set -- ", line) for line in added[1:])
+    assert "--ntasks-per-node=1" in directives(text)
+    assert "--cpus-per-task=32" in directives(text)
+    assert "export MIFIRST_STARTER=deepspeed" in added
+    assert "export MIFIRST_PROCESSES=4" in added
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "apptainer"])
+def test_a_container_is_named_to_the_script(submit, runtime):
+    text = submit("--container", "a.sqsh", "--runtime", runtime, "--mounts", "/data,/x:/y")
+    assert f"export MIFIRST_RUNTIME={runtime}\nexport MIFIRST_IMAGE=a.sqsh\n" in text
+    assert "export MIFIRST_MOUNTS=/data,/x:/y\n" in text
+    assert "MIFIRST_PYTHON=/" not in text  # the container has one of its own
+
+
+def test_the_tasks_of_a_sweep_are_strategies_and_seeds(submit):
+    text = submit("--array", "0,1", "--strategies", "ntp,fixed:fixed=3-2-1-0", "--at-once", "3")
+    assert "# 4 runs, 4 of them to be trained\n" in text
+    assert "--array=0,1,2,3%3" in directives(text)
+    folders = re.search(r"runs=\((.*?)\)", text, re.DOTALL)
+    assert folders is not None
+    assert shlex.split(folders[1]) == [
+        "runs/a/ntp-seed0", "runs/a/fixed,3-2-1-0-seed0",
+        "runs/a/ntp-seed1", "runs/a/fixed,3-2-1-0-seed1",
+    ]  # fmt: skip
+    assert "--strategies ntp,fixed:fixed=3-2-1-0" in text
+
+
+def test_defaults_of_a_cluster_count_where_nothing_is_given(submit, tmp_path):
+    folder = tmp_path / "settings" / "mifirst" / "clusters"
+    folder.mkdir(parents=True)
+    (folder / "lab.yaml").write_text(
+        "partition: gpu\ntime: '8:00:00'\ngpus_per_node: 4\nsetup: [module load cuda]\n"
+        "environment: {NCCL_SOCKET_IFNAME: ib0}\nsbatch: [--exclusive]\n"
+    )
+    text = submit("--cluster", "lab", "--partition", "debug", "--sbatch=--exclude=n3")
+    found = directives(text)
+    assert {"--partition=debug", "--time=8:00:00", "--ntasks-per-node=4"} < set(found)
+    assert found[-2:] == ["--exclusive", "--exclude=n3"]
+    assert "export NCCL_SOCKET_IFNAME=ib0\nmodule load cuda\n" in text
+
+
+@pytest.mark.parametrize(
+    "text,needle",
+    [
+        ("partitoin: gpu\n", r"lab.yaml: unknown field partitoin; did you mean partition\?"),
+        ("nodes: many\n", r"lab.yaml: nodes: input should be a valid integer.*\(found 'many'\)"),
+        ("time: 24:00:00\n", r"lab.yaml: time 86400: expected 24:00:00, 2-12:00 or minutes; in YA"),
+        ("- a\n", r"lab.yaml: expected fields and values, found a list"),
+        ("mounts: [/a]\n", r"lab.yaml: mounts /a are of no use without container"),
+    ],
+)
+def test_an_error_in_a_clusters_file_names_file_and_field(submit, tmp_path, text, needle):
+    folder = tmp_path / "settings" / "mifirst" / "clusters"
+    folder.mkdir(parents=True)
+    (folder / "lab.yaml").write_text(text)
+    assert re.search(needle, submit("--cluster", "lab", code=2))
+
+
+@pytest.mark.parametrize(
+    "options,needle",
+    [
+        (["--nodes", "0"], "command line: nodes: input should be greater than or equal to 1"),
+        (["--nodez", "2"], "unknown option --nodez"),
+        (["--cluster", "x"], "--cluster x: there is no "),
+        (["--nodes", "3"], "--nodes 3 x 1 ranks per node: training.global_batch 16 is not"),
+        (["--gpu-memory", "1MB", "--gpus-per-node", "1"], "--gpu-memory 1MB: a rank needs "),
+        (["--run.device", "cuda"], "run.device cuda needs GPUs; give --gpus-per-node"),
+        (["--array", "0,0"], "--seeds 0,0: expected whole numbers"),
+        (["--strategies", "best"], "--strategies: best is unknown; use ntp"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(submit, tmp_path, options, needle):
+    said = submit(*options, code=2)
+    assert needle in said.replace("\n", " ")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cancel", "resubmit"])
+def test_a_folder_that_is_no_run_is_named(command, tmp_path, capsys):
+    assert main([command, str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_scripts_are_clean(shellcheck):
+    scripts = sorted(str(path) for path in TEMPLATES.iterdir())
+    assert len(scripts) == 6
+    done = subprocess.run(
+        [shellcheck, "--external-sources", *scripts],
+        cwd=Path(TEMPLATES).parent.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout + done.stderr == ""

@@ -10,12 +10,20 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from pretrain.errors import ConfigError
@@ -24,7 +32,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
-Task = Literal["arithmetic", "multilabel", "text"]
+Task = Literal["arithmetic", "multilabel", "text", "corpus"]
 Strategy = Literal[
     "ntp",
     "reverse",
@@ -46,11 +54,13 @@ STRATEGIES_OF: dict[str, tuple[str, ...]] = {
     "arithmetic": ("ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned"),
     "multilabel": ("ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed"),
     "text": ("ntp", "random", "max_mi", "min_mi", "first", "blank"),
+    "corpus": ("ntp", "random", "max_mi", "min_mi", "first", "blank"),
 }
 ESTIMATORS_OF: dict[str, tuple[str, ...]] = {
     "arithmetic": ("joint", "pairwise", "operand_pair", "v_information", "chain"),
     "multilabel": ("presence", "presence_top", "pmi", "npmi"),
     "text": ("pmi", "npmi"),
+    "corpus": ("pmi", "npmi"),
 }
 """The first is the task's default."""
 PROBED = ("v_information", "chain")
@@ -95,6 +105,8 @@ class ModelConfig(Section):
     width 768, where GPT-2's 0.02 comes from, and 0.056 at width 128."""
     rope_base: PositiveInt = 10_000
     """Base period of rotary positions (llama)."""
+    gelu: Literal["exact", "tanh"] = "exact"
+    """GELU of gpt2: exact, or the approximation by tanh that OpenAI's GPT-2 was trained with."""
 
     @property
     def query_groups(self) -> int:
@@ -202,11 +214,29 @@ class ParallelConfig(Section):
         return self
 
 
+class BlendSource(Section):
+    """A corpus and its share of the blend; also written PREFIX or PREFIX:WEIGHT."""
+
+    prefix: Path
+    """Of the .bin, .idx and .manifest.json that tools.preprocess_data wrote."""
+    weight: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """Share of the sequences, relative to the other sources' weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        prefix, _, weight = value.rpartition(":")
+        return {"prefix": prefix, "weight": weight} if prefix else {"prefix": value}
+
+
 class DataConfig(Section):
     """What is learned."""
 
     task: Task = "arithmetic"
-    """Kind of examples: arithmetic (made here), multilabel (texts with sets of labels), text."""
+    """Kind of examples: arithmetic (made here), multilabel (texts with sets of labels), text (a
+    file, tokenized when the run begins), corpus (what tools.preprocess_data wrote)."""
     operation: Literal["addition", "subtraction", "multiplication"] = "multiplication"
     """Arithmetic operation."""
     digits: Annotated[int, Field(ge=1, le=9)] = 2
@@ -224,9 +254,19 @@ class DataConfig(Section):
     document_gap: PositiveInt = 1
     """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
     2 every section."""
+    blend: tuple[BlendSource, ...] | None = None
+    """Corpora and their weights (corpus): a list of {prefix, weight}, or of PREFIX:WEIGHT."""
+    split: str = "98,1,1"
+    """Shares of the documents of each source for training, validation and test, which take them in
+    this order (corpus)."""
+    evaluate_on: Literal["validation", "test"] = "validation"
+    """Which held-out documents are scored (corpus)."""
+    document_mask: bool = True
+    """Keep packed documents apart: attention ends where a document ends, and positions begin anew.
+    Otherwise a sequence is read as one text with <end> between documents (corpus)."""
     tokenizer: Path | None = None
     """Tokenizer of texts, as tools.train_tokenizer or Hugging Face wrote it; the words of the
-    training texts by frequency if not given."""
+    training texts by frequency if not given (a corpus needs the one that it was prepared with)."""
     vocabulary: PositiveInt = 8192
     """Words that are kept where no tokenizer is given."""
     minimum_documents: PositiveInt = 50
@@ -250,9 +290,52 @@ class DataConfig(Section):
             )
         return self
 
+    @property
+    def split_shares(self) -> tuple[float, float, float]:
+        """Shares of training, validation and test, as they were given."""
+        training, validation, test = map(float, self.split.split(","))
+        return training, validation, test
+
+    @field_validator("split", mode="after")
+    @classmethod
+    def _three_shares(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?(,\d+(\.\d+)?){2}", value):
+            raise ValueError(
+                f"data.split {value!r} is not three numbers with commas between them: shares of "
+                "training, validation and test, for example 98,1,1"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _blended(self) -> DataConfig:
+        if self.task != "corpus":
+            return self
+        if not self.blend:
+            raise ValueError(
+                "data.task corpus needs data.blend, the corpora to read, for example "
+                "[corpora/web:0.7, corpora/books:0.3]"
+            )
+        if self.tokenizer is None:
+            raise ValueError(
+                "data.task corpus needs data.tokenizer, the one that the corpora were prepared with"
+            )
+        names = [str(source.prefix) for source in self.blend]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"data.blend names {twice[0]} twice; name it once, with the sum of the weights"
+            )
+        shares = dict(zip(("training", "validation", "test"), self.split_shares, strict=True))
+        for side in ("training", self.evaluate_on):
+            if not shares[side]:
+                raise ValueError(
+                    f"data.split {self.split} leaves nothing for {side}; the three shares are of "
+                    "training, validation and test, for example 98,1,1"
+                )
+        return self
+
     @model_validator(mode="after")
     def _of_use(self) -> DataConfig:
-        if self.task != "arithmetic" and self.path is None:
+        if self.task in ("multilabel", "text") and self.path is None:
             raise ValueError(
                 f"data.task {self.task} needs data.path, the file that holds the training texts"
             )
@@ -273,9 +356,15 @@ _FIELDS_OF = {
     "path": ("multilabel", "text"),
     "test_path": ("multilabel", "text"),
     "document_gap": ("text",),
-    "tokenizer": ("multilabel", "text"),
+    "blend": ("corpus",),
+    "split": ("corpus",),
+    "evaluate_on": ("corpus",),
+    "document_mask": ("corpus",),
+    "tokenizer": ("multilabel", "text", "corpus"),
     "vocabulary": ("multilabel", "text"),
     "minimum_documents": ("multilabel",),
+    "test_fraction": ("arithmetic", "multilabel", "text"),
+    "split_seed": ("arithmetic", "multilabel", "text"),
 }
 """Tasks that a field of `data` is of use to."""
 
@@ -319,6 +408,9 @@ class SelectionConfig(Section):
     """GiB that each rank that reads data has for its rows of the table."""
     count_on: Literal["cpu", "gpu"] = "cpu"
     """Where pairs are counted: compiled loops on the CPU, or torch on this rank's GPU."""
+    fit_tokens: PositiveInt | None = None
+    """Tokens of the training split that are counted, of each source by its weight (corpus); every
+    training document once if not given."""
     table: Path | None = None
     """Folder of a fitted table: loaded if it is there and belongs to this run (refused if it does
     not), else written after the fit. All ranks must see it."""
@@ -426,8 +518,14 @@ class TrainingConfig(Section):
     """Minutes after which the run finishes its step, saves a checkpoint and stops with exit code
     75; no limit if not given."""
     max_bad_steps: PositiveInt = 10
-    """Steps in a row with gradients that are not finite after which the run stops. Such a step
-    updates nothing on any rank."""
+    """Bad steps in a row after which the run ends: their gradients are not finite, or their loss is
+    a spike. Such a step updates nothing on any rank."""
+    spike_zscore: Annotated[float, Field(gt=0.0)] | None = None
+    """Robust z-score, against the last 128 steps, above which a loss is a spike and its step is
+    bad; spikes are not looked for if not given. 10 is a mild choice."""
+    on_bad_steps: Literal["stop", "roll_back"] = "stop"
+    """What too many bad steps in a row do: end the run with an error; or with exit code 75, so that
+    the same command goes on from the last checkpoint before them and passes over these batches."""
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     evaluation_examples: PositiveInt | None = None
@@ -475,7 +573,14 @@ class RunConfig(Section):
     progress: bool = True
     """Show a progress bar on rank 0."""
     timeout_seconds: PositiveInt = 600
-    """Longest wait of one process for another before the job fails."""
+    """Longest time that a process may stand still, for example wait for another, before the job
+    ends with exit code 74 and names it."""
+    start_timeout_seconds: PositiveInt = 1800
+    """The same up to the first step, and while fitting, evaluating or saving."""
+    silence_seconds: PositiveInt = 60
+    """Longest time that nothing is heard of a process before the job ends."""
+    straggler_factor: Annotated[float, Field(gt=1.0)] = 1.5
+    """A process whose forward pass takes so many times the others' is named as slow."""
 
 
 class ProfileConfig(Section):
@@ -543,6 +648,11 @@ class Config(BaseSettings):
     @model_validator(mode="after")
     def _selection_of_task(self) -> Config:
         task, selection = self.data.task, self.selection
+        if selection.fit_tokens is not None and task != "corpus":
+            raise ValueError(
+                f"selection.fit_tokens {selection.fit_tokens} is of no use to data.task {task}, "
+                "which counts all of its training examples; leave it out"
+            )
         if selection.strategy not in STRATEGIES_OF[task]:
             raise ValueError(
                 f"selection.strategy {selection.strategy} is not known to data.task {task}; use "
@@ -585,6 +695,14 @@ class Config(BaseSettings):
             raise ValueError(
                 f"training.global_batch {t.global_batch} is not divisible by training.micro_batch "
                 f"{t.micro_batch}; choose a multiple"
+            )
+        if t.spike_zscore is not None and (
+            p.zero_stage == 3 or p.offload != "none" or t.precision == "fp16"
+        ):
+            raise ValueError(
+                f"training.spike_zscore {t.spike_zscore} needs parallel.zero_stage 0, 1 or 2 "
+                "without offload, in fp32 or bf16: elsewhere DeepSpeed decides alone whether a "
+                "step is taken; leave it out"
             )
         window = self.profile.window
         if window is not None and window[1] > t.steps:
@@ -673,7 +791,7 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     """Names of the fields of the section that holds the last part of `location`."""
     cls: Any = Config
     for part in location[:-1]:
-        cls = cls.model_fields[part].annotation
+        cls = BlendSource if isinstance(part, int) else cls.model_fields[part].annotation
     prefix = ".".join(str(part) for part in location[:-1])
     return [f"{prefix}.{name}" if prefix else name for name in cls.model_fields]
 

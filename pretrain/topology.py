@@ -192,7 +192,7 @@ def start(config: Config, ranks: Ranks | None = None) -> Iterator[Topology]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backends.load(device)
-    _join(ranks, device, timedelta(seconds=config.run.timeout_seconds))
+    _join(ranks, device, longest_wait(config))
     try:
         topology = _build(config, ranks, device)
         with topology.leaving:
@@ -202,6 +202,11 @@ def start(config: Config, ranks: Ranks | None = None) -> Iterator[Topology]:
 
         parallel_state.destroy_model_parallel()
         dist.destroy_process_group()
+
+
+def longest_wait(config: Config) -> timedelta:
+    """After which a call of another process fails by itself; heartbeats end the job before."""
+    return timedelta(seconds=max(config.run.timeout_seconds, config.run.start_timeout_seconds) + 60)
 
 
 def _join(ranks: Ranks, device: torch.device, timeout: timedelta) -> None:
@@ -237,14 +242,14 @@ def _build(config: Config, ranks: Ranks, device: torch.device) -> Topology:
         pipeline_model_parallel_size=parallel.pipeline,
         virtual_pipeline_model_parallel_size=virtual if virtual > 1 else None,
         create_gloo_process_groups=False,
-        distributed_timeout_minutes=max(1, config.run.timeout_seconds // 60),
+        distributed_timeout_minutes=-(-int(longest_wait(config).total_seconds()) // 60),
     )
     model = _axis(parallel_state.get_model_parallel_group())
     # Selection and hand-over of batches run in a thread beside the step: groups of their own.
     feed_ranks = dist.get_process_group_ranks(model.group)
     everyone: list[list[int]] = [[] for _ in range(ranks.world_size)]
     dist.all_gather_object(everyone, feed_ranks)
-    timeout = timedelta(seconds=config.run.timeout_seconds)
+    timeout = longest_wait(config)
     copies = sorted({tuple(members) for members in everyone})
     feeds = {members: dist.new_group(list(members), timeout, "gloo") for members in copies}
     readers = dist.new_group([members[0] for members in copies], timeout, "gloo")

@@ -17,6 +17,7 @@ from typing import Any
 
 from pretrain.errors import UserError
 from pretrain.training.checkpoint.manifest import (
+    MANIFEST,
     CheckpointError,
     check_files,
     newest_first,
@@ -32,7 +33,7 @@ def folders_in(path: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    if step_of(path) is not None:
+    if step_of(path) is not None or (path / MANIFEST).exists():
         return [path]
     found = list(newest_first(path / CHECKPOINTS)) or list(newest_first(path))
     if not found:

@@ -112,6 +112,9 @@ class Sampler:
         seed: seed of the shuffle.
     """
 
+    notice = ""
+    """What a person should know of a run that goes on."""
+
     def __init__(self, examples: int, global_batch: int, seed: int) -> None:
         self.examples = examples
         self.global_batch = global_batch
@@ -133,6 +136,10 @@ class Sampler:
             here = epochs == epoch
             chosen[here] = self._order(int(epoch))[positions[here] % self.examples]
         return chosen
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint after `step` steps has to say of it, as JSON values: nothing here."""
+        return {}
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:

@@ -12,24 +12,94 @@ attention never has to leave a document.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from pretrain.config import FITTED_STRATEGIES, DataConfig
 from pretrain.data.batches import Sampler
+from pretrain.data.feed import Rows
 from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import read_texts
 from pretrain.data.sentences import split_sentences
 from pretrain.data.tokenizers import Tokenizer
-from pretrain.selection.documents import Documents
+from pretrain.selection.documents import Documents, Examples, Stream, concatenate, stream_of
 from pretrain.selection.pointwise import Scorer
 from pretrain.selection.strategies import choose_at_random, choose_candidates
 from pretrain.selection.transforms import Insert, Keep
 
 END = "<end>"
+
+
+class Sentences(Protocol):
+    """Documents made of sentences, wherever they are."""
+
+    @property
+    def longest(self) -> int | None:
+        """Of a longer sentence only so many tokens are counted and scored; None for all."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sentences."""
+        ...
+
+    @property
+    def checksum(self) -> str:
+        """Of everything that a table of counts depends on."""
+        ...
+
+    @property
+    def counted_tokens(self) -> int:
+        """Tokens that :meth:`counted` gives, over all ranks."""
+        ...
+
+    def counted(self, whole: bool, rank: int, ranks: int, chunk_tokens: int) -> Stream:
+        """What a rank counts for the selection: `whole` documents, or their sentences one by one;
+        every one on one rank only."""
+        ...
+
+    def take(self, numbers: np.ndarray) -> Documents:
+        """Sentences of these numbers, in their order."""
+        ...
+
+    def opens(self, numbers: np.ndarray) -> np.ndarray:
+        """[n] bool, whether each of these sentences begins a document."""
+        ...
+
+    def before(self, numbers: np.ndarray, window: int) -> Documents:
+        """What stands before each of these sentences in its document, `window` tokens at most."""
+        ...
+
+    def packed(self, transform: Insert | Keep, length: int) -> Packed:
+        """Where sentences stand in the stream that sequences of `length` are cut from."""
+        ...
+
+
+class Packed(Protocol):
+    """The stream of a text: where its sentences stand, and sequences cut from it.
+
+    Attributes:
+        sequences: whole sequences, with the label of their last position.
+        positions: of all sequences.
+    """
+
+    sequences: int
+    positions: int
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """[n] sentence that each of these positions belongs to."""
+        ...
+
+    def starts(self, numbers: np.ndarray) -> np.ndarray:
+        """[n] position with which each of these sentences begins, its `<end>` included."""
+        ...
+
+    def cut(self, begins: np.ndarray, width: int, end_id: int) -> np.ndarray:
+        """[n, width] tokens from these positions on; of a stream with nothing inserted."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +114,8 @@ class Text:
     sentences: Documents
     firsts: np.ndarray
 
+    longest: ClassVar[None] = None
+
     @classmethod
     def encoded(cls, documents: Iterable[str], tokenizer: Tokenizer) -> Text:
         """Split documents into sentences, each tokenized by itself."""
@@ -51,6 +123,15 @@ class Text:
         encode = tokenizer.encode
         sentences = Documents.of([encode(piece) for document in pieces for piece in document])
         return cls(sentences, np.cumsum([0, *map(len, pieces)]))
+
+    @classmethod
+    def joined(cls, texts: Sequence[Text]) -> Text:
+        """The documents of all of these, in order."""
+        if len(texts) == 1:
+            return texts[0]
+        documents = np.concatenate([np.diff(text.firsts) for text in texts])
+        sentences = concatenate([text.sentences for text in texts])
+        return cls(sentences, np.cumsum([0, *documents]))
 
     def __len__(self) -> int:
         return len(self.firsts) - 1
@@ -72,6 +153,20 @@ class Text:
         for part in (self.sentences.tokens, self.sentences.offsets, self.firsts):
             digest.update(np.ascontiguousarray(part, dtype=np.int64).tobytes())
         return digest.hexdigest()
+
+    @property
+    def counted_tokens(self) -> int:
+        """All of them."""
+        return self.tokens
+
+    def counted(self, whole: bool, rank: int, ranks: int, chunk_tokens: int) -> Stream:
+        """See :class:`Sentences`."""
+        counted = self.documents if whole else self.sentences
+        return stream_of(Examples(counted.share(rank, ranks)), chunk_tokens)
+
+    def packed(self, transform: Insert | Keep, length: int) -> PackedText:
+        """See :class:`Sentences`."""
+        return PackedText(self, transform, length)
 
     def head(self, documents: int | None) -> Text:
         """The first documents, or all."""
@@ -151,6 +246,7 @@ class Chooser:
         window: tokens before the sentence that it is scored by; None for its own other tokens.
         tie_bits: see :func:`pretrain.selection.strategies.choose_candidates`.
         seed: of random.
+        longest: tokens of a sentence that are looked at; None for all.
     """
 
     strategy: str
@@ -158,8 +254,9 @@ class Chooser:
     window: int | None = None
     tie_bits: float = 0.005
     seed: int = 0
+    longest: int | None = None
 
-    def __call__(self, text: Text, numbers: np.ndarray) -> np.ndarray:
+    def __call__(self, text: Sentences, numbers: np.ndarray) -> np.ndarray:
         """[n] place in its sentence of what is chosen for each of these sentences; -1 where the
         sentence is empty.
 
@@ -167,6 +264,8 @@ class Chooser:
             ValueError: max_mi or min_mi without a scorer, as on a rank that reads no data.
         """
         sentences = text.take(numbers)
+        if self.longest is not None:
+            sentences = sentences.cut_off(self.longest)
         if self.strategy in FITTED_STRATEGIES:
             if self.scorer is None:
                 raise ValueError(f"strategy {self.strategy} needs a scorer")
@@ -180,7 +279,7 @@ class Chooser:
         return np.where(sentences.lengths, 0, -1)
 
     def _scores(
-        self, scorer: Scorer, text: Text, numbers: np.ndarray, sentences: Documents
+        self, scorer: Scorer, text: Sentences, numbers: np.ndarray, sentences: Documents
     ) -> np.ndarray:
         if self.window is None:
             bits = scorer(sentences)
@@ -196,7 +295,7 @@ class Chooser:
 
 
 def lay_out(
-    text: Text, numbers: np.ndarray, chosen: np.ndarray, transform: Insert | Keep, end_id: int
+    text: Sentences, numbers: np.ndarray, chosen: np.ndarray, transform: Insert | Keep, end_id: int
 ) -> Documents:
     """These sentences as they stand in the stream: with what is inserted, and behind `<end>` where
     they begin a document.
@@ -228,11 +327,12 @@ class PlannedText:
         selection_at: step -> selection; called on every rank for each step once, in order.
         rank, ranks: this reader among the readers.
         length: positions of the model.
+        document_mask: whether documents are kept apart.
     """
 
     def __init__(
         self,
-        text: Text,
+        text: Sentences,
         chooser: Chooser,
         transform: Insert | Keep,
         end_id: int,
@@ -241,6 +341,7 @@ class PlannedText:
         rank: int,
         ranks: int,
         length: int,
+        document_mask: bool = True,
     ) -> None:
         self.text = text
         self.chooser = chooser
@@ -251,32 +352,95 @@ class PlannedText:
         self.rank = rank
         self.ranks = ranks
         self.length = length
-        self.starts = stream_starts(text, transform)
+        self.document_mask = document_mask
+        self.packed = text.packed(transform, length)
 
-    def read(
-        self, step: int, selection: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens, labels, loss mask and starts of documents of this reader's share of a step, each
-        [share, length]."""
+    def read(self, step: int, selection: Any) -> Rows:
+        """Tokens, labels, loss mask and, with `document_mask`, starts of documents of this reader's
+        share of a step, each [share, length]."""
         begins = self.sampler.indices(step, self.rank, self.ranks) * self.length
-        first = np.searchsorted(self.starts, begins, side="right") - 1
-        last = np.searchsorted(self.starts, begins + self.length + 1, side="left")
-        numbers = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+        rows = self._rows(begins).astype(np.int64)
+        tokens, labels = rows[:, :-1], rows[:, 1:]
+        mask = np.ones(tokens.shape, dtype=np.float32)
+        if not self.document_mask:
+            return tokens, labels, mask
+        return tokens, labels, mask, tokens == self.end_id
+
+    def _rows(self, begins: np.ndarray) -> np.ndarray:
+        """[n, length + 1] tokens of the stream from these positions on."""
+        if isinstance(self.transform, Keep):
+            return self.packed.cut(begins, self.length + 1, self.end_id)
+        first = self.packed.at(begins)
+        last = self.packed.at(begins + self.length) + 1
+        numbers = ranges(first, last)
         chosen = self.chooser(self.text, numbers)
         planned = lay_out(self.text, numbers, chosen, self.transform, self.end_id)
         sequence = np.cumsum([0, *(last - first)])[:-1]
-        at = planned.offsets[sequence] + begins - self.starts[first]
-        rows = planned.tokens[at[:, None] + np.arange(self.length + 1)].astype(np.int64)
-        tokens, labels = rows[:, :-1], rows[:, 1:]
-        return tokens, labels, np.ones(tokens.shape, dtype=np.float32), tokens == self.end_id
+        at = planned.offsets[sequence] + begins - self.packed.starts(first)
+        return planned.tokens[at[:, None] + np.arange(self.length + 1)]
 
 
-def stream_starts(text: Text, transform: Insert | Keep) -> np.ndarray:
-    """[sentences + 1] where each sentence begins in the stream, and the length of the stream."""
-    lengths = transform.lengths(text.sentences) + text.opens(np.arange(len(text.sentences)))
-    return np.concatenate([[0], np.cumsum(lengths)])
+class PackedText:
+    """The stream of a text in memory; see :class:`Packed`."""
+
+    def __init__(self, text: Text, transform: Insert | Keep, length: int) -> None:
+        self.text = text
+        numbers = np.arange(len(text.sentences))
+        lengths = transform.lengths(text.sentences) + text.opens(numbers)
+        self.all_starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.positions = int(self.all_starts[-1])
+        self.sequences = max(0, (self.positions - 1) // length)
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """[n] sentence that each of these positions belongs to."""
+        return np.searchsorted(self.all_starts, positions, side="right") - 1
+
+    def starts(self, numbers: np.ndarray) -> np.ndarray:
+        """[n] position with which each of these sentences begins."""
+        return self.all_starts[numbers]
+
+    def cut(self, begins: np.ndarray, width: int, end_id: int) -> np.ndarray:
+        """[n, width] tokens from these positions on."""
+        text = self.text
+        content = text.sentences.offsets[text.firsts]
+        starts = self.all_starts[text.firsts]
+        first = np.searchsorted(starts, begins, side="right") - 1
+        last = np.searchsorted(starts, begins + width, side="left")
+        numbers = ranges(first, last)
+        return cut_documents(
+            text.sentences.tokens,
+            content[numbers],
+            (starts[numbers], starts[numbers + 1]),
+            np.repeat(begins, last - first),
+            width,
+            end_id,
+        )
 
 
-def count_sequences(text: Text, transform: Insert | Keep, length: int) -> int:
-    """Whole sequences of `length` positions and their labels that the stream has."""
-    return max(0, (int(stream_starts(text, transform)[-1]) - 1) // length)
+def ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """first[0] to last[0] - 1, then first[1] to last[1] - 1, and so on."""
+    return np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+
+
+def cut_documents(
+    tokens: np.ndarray,
+    content: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
+    begins: np.ndarray,
+    width: int,
+    end_id: int,
+) -> np.ndarray:
+    """[rows, width] tokens of a stream of documents, each behind `<end>`, row after row.
+
+    Args:
+        tokens: of all documents.
+        content: [n] where in `tokens` each document that a row touches begins.
+        places: [n] positions of the stream at which it begins and ends.
+        begins: [n] position at which its row begins.
+    """
+    starts, ends = places
+    first = np.maximum(starts, begins)
+    shift = content - starts - 1  # the first position of a document is that of its `<end>`
+    parts = Documents.of_slices(tokens, first + shift, np.minimum(ends, begins + width) + shift)
+    parts.tokens[parts.offsets[:-1][first == starts]] = end_id
+    return parts.tokens.reshape(-1, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,11 @@ from pretrain.model.loss import LossHead
 from pretrain.topology import Topology
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+GELUS = {
+    "exact": torch.nn.functional.gelu,
+    "tanh": partial(torch.nn.functional.gelu, approximate="tanh"),
+}
 
 RECOMPUTE: dict[str, dict[str, Any]] = {
     "none": {},
@@ -124,7 +130,7 @@ def transformer_config(config: Config, virtual_pipeline: int = 1) -> Transformer
         layernorm_epsilon=1e-5,
         add_bias_linear=not llama,
         gated_linear_unit=llama,
-        activation_func=torch.nn.functional.silu if llama else torch.nn.functional.gelu,
+        activation_func=torch.nn.functional.silu if llama else GELUS[model.gelu],
         bias_activation_fusion=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,

@@ -20,7 +20,7 @@ def selector_bytes(layout: Layout) -> int:
     if selection.strategy not in FITTED_STRATEGIES or selection.estimator in PROBED:
         return 0
     cells = None
-    if data.task == "text":
+    if data.task in ("text", "corpus"):
         cells = layout.vocabulary**2 // layout.data_parallel
     elif data.task == "arithmetic":
         digits = data.digits + data.second_digits

@@ -70,6 +70,15 @@ class Documents:
         """The documents of these numbers, in their order."""
         return Documents.of_slices(self.tokens, self.offsets[numbers], self.offsets[numbers + 1])
 
+    def cut_off(self, longest: int) -> Documents:
+        """The first `longest` tokens of each."""
+        if self.lengths.max(initial=0) <= longest:
+            return self
+        begins = self.offsets[:-1]
+        return Documents.of_slices(
+            self.tokens, begins, np.minimum(begins + longest, self.offsets[1:])
+        )
+
     def share(self, rank: int, ranks: int) -> Documents:
         """The rank-th of `ranks` runs of whole documents, of about as many tokens each."""
         cuts = np.searchsorted(self.offsets, np.arange(ranks + 1) * len(self.tokens) / ranks)

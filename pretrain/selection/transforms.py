@@ -50,10 +50,12 @@ class Insert:
     opening: int
     closing: int
     blank: int | None = None
+    inserted = 3
+    """Tokens that a sentence is longer by; an empty one stays empty."""
 
     def lengths(self, sentences: Documents) -> np.ndarray:
-        """[sentences] tokens of each once its token is inserted; an empty one stays empty."""
-        return sentences.lengths + 3 * (sentences.lengths > 0)
+        """[sentences] tokens of each once its token is inserted."""
+        return sentences.lengths + self.inserted * (sentences.lengths > 0)
 
     def apply(self, sentences: Documents, chosen: np.ndarray) -> Documents:
         """Sentences with their tokens at positions `chosen` in front of them.
@@ -86,6 +88,8 @@ class Insert:
 
 class Keep:
     """Leaves sentences as they are, where :class:`Insert` would insert."""
+
+    inserted = 0
 
     def lengths(self, sentences: Documents) -> np.ndarray:
         """[sentences] tokens of each."""

@@ -25,7 +25,7 @@ from pretrain.selection.positions import PositionCounts
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.selecting import Fitter, SelectionSchedule, origin
-from pretrain.training.work import SAMPLES, Evaluation, equal_batches
+from pretrain.training.work import SAMPLES, Evaluation, FixedExamples, equal_batches
 
 
 class PositionFitter:
@@ -81,7 +81,7 @@ class PositionFitter:
         return table.stream(train.features[indices], train.target[indices], chunk)()
 
 
-class ArithmeticWork:
+class ArithmeticWork(FixedExamples):
     """Arithmetic as a training job sees it.
 
     Raises:
@@ -102,6 +102,7 @@ class ArithmeticWork:
         self.examples = len(task.train)
         self.summary = f"{len(task.train):,} training examples, {len(task.test):,} held out"
         self.fitter: Fitter = PositionFitter(config, task)
+        self.facts: dict[str, Any] = {}
 
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology

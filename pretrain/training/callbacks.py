@@ -5,17 +5,24 @@ Each callback has a state of its own; the loop calls them in order.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from pretrain.selection.selector import Selection
+from pretrain.training.bad_steps import BadStep
 from pretrain.training.progress import progress_bar
 from pretrain.training.run_directory import SELECTION, write_text
 from pretrain.training.work import Evaluation
+
+BAD_STEPS = "bad_steps.jsonl"
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,7 @@ class StepRecord:
         loss: mean loss per target token of the last step's global batch, in nats.
         learning_rate: of the last step.
         grad_norm: global gradient norm of the last step before clipping.
-        skipped_steps: steps since the line before that updated nothing, since their gradients were
-            not finite.
+        skipped_steps: bad steps since the line before; they updated nothing.
         step_seconds: wall time per step, evaluations and saving left out.
         selection_seconds: of these, what a step waited for its batch.
         tokens_per_second: over all ranks.
@@ -62,6 +68,9 @@ class Callback:
     def on_log(self, record: StepRecord) -> None:
         """After every `run.log_every` steps and the last one."""
 
+    def on_bad_steps(self, bad: Sequence[BadStep]) -> None:
+        """With every log: steps since the one before that updated nothing."""
+
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
         """After every evaluation."""
 
@@ -75,56 +84,91 @@ class Callback:
         """Always, also after an error."""
 
 
+class Lines:
+    """A file of JSON objects, one per line, each there as a whole or not at all.
+
+    A disk that is full costs lines, not the run: it is said once.
+
+    Args:
+        path: of the file.
+        last: lines of later steps are of a stretch that is trained again, and go.
+    """
+
+    def __init__(self, path: Path, last: int) -> None:
+        self.path = path
+        kept: list[str] = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    step = json.loads(line)["step"]
+                except (ValueError, KeyError):
+                    continue
+                if step <= last:
+                    kept.append(line + "\n")
+        write_text(path, "".join(kept))
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        self._failing = False
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Append a line and write it through."""
+        end = self._file.tell()
+        line = (json.dumps(values) + "\n").encode()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._failing = False
+        except OSError as error:
+            os.truncate(self._file.fileno(), end)
+            if not self._failing:
+                print(
+                    f"warning: {self.path}: {error.strerror}; lines are missing until they can be "
+                    "written again",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            self._failing = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class JsonLines(Callback):
-    """metrics.jsonl, evaluation.jsonl and selection.jsonl, one object per line, written through at
-    once; selection.json is the last selection.
+    """metrics.jsonl, bad_steps.jsonl, evaluation.jsonl and selection.jsonl; selection.json is the
+    last selection.
 
     Args:
         directory: of the run.
-        start: steps that the run goes on from; lines after them are of a stretch that is trained
-            again, and go.
+        start: steps that the run goes on from.
     """
 
     def __init__(self, directory: Path, start: int = 0) -> None:
         self._directory = directory
-        self._selections = _continued(directory / "selection.jsonl", start - 1)
-        self._metrics = _continued(directory / "metrics.jsonl", start)
-        self._evaluations = _continued(directory / "evaluation.jsonl", start)
+        self._selections = Lines(directory / "selection.jsonl", start - 1)
+        self._metrics = Lines(directory / "metrics.jsonl", start)
+        self._bad_steps = Lines(directory / BAD_STEPS, start - 1)
+        self._evaluations = Lines(directory / "evaluation.jsonl", start)
 
     def on_selection(self, step: int, selection: Selection) -> None:
-        values = {"step": step, **json.loads(selection.to_json())}
-        print(json.dumps(values), file=self._selections, flush=True)
+        self._selections.add({"step": step, **json.loads(selection.to_json())})
         write_text(self._directory / SELECTION, selection.to_json())
 
     def on_log(self, record: StepRecord) -> None:
         values = asdict(record)
         if record.mfu is None:
             del values["mfu"]
-        print(json.dumps(values), file=self._metrics, flush=True)
+        self._metrics.add(values)
+
+    def on_bad_steps(self, bad: Sequence[BadStep]) -> None:
+        for step in bad:
+            self._bad_steps.add(asdict(step))
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        values = {"step": step, "tokens": tokens, **asdict(evaluation)}
-        print(json.dumps(values), file=self._evaluations, flush=True)
+        self._evaluations.add({"step": step, "tokens": tokens, **asdict(evaluation)})
 
     def close(self) -> None:
-        self._selections.close()
-        self._metrics.close()
-        self._evaluations.close()
-
-
-def _continued(path: Path, last: int) -> TextIO:
-    """The file to append to, without lines of steps after `last` and without half a line."""
-    kept: list[str] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                step = json.loads(line)["step"]
-            except (ValueError, KeyError):
-                continue
-            if step <= last:
-                kept.append(line + "\n")
-    write_text(path, "".join(kept))
-    return open(path, "a", encoding="utf-8")
+        for file in (self._selections, self._metrics, self._bad_steps, self._evaluations):
+            file.close()
 
 
 class TensorBoard(Callback):

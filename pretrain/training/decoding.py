@@ -140,7 +140,7 @@ class GreedyDecoder:
             # Each tensor rank holds a part of the sequence until the projection gathers it.
             output = chunk(input_ids=tokens, position_ids=places, attention_mask=None)
         else:
-            with _projecting(chunk, position):
+            with projecting(chunk, position):
                 output = chunk(input_ids=tokens, position_ids=places, attention_mask=None)
             position = torch.zeros_like(position)
         rows = torch.arange(tokens.size(0), device=tokens.device)
@@ -165,7 +165,7 @@ class GreedyDecoder:
 
 
 @contextmanager
-def _projecting(chunk: GPT, position: Tensor) -> Iterator[None]:
+def projecting(chunk: GPT, position: Tensor) -> Iterator[None]:
     """Only each row's hidden state at `position` [b] is projected to logits, [b, 1, v]: a
     vocabulary is far wider than a model."""
     if not chunk.post_process:

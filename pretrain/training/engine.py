@@ -24,6 +24,8 @@ from pretrain.model.gpt import GPT, document_inputs, seed_dropout
 from pretrain.spans import span
 from pretrain.topology import Topology
 from pretrain.training import gradients
+from pretrain.training.bad_steps import NOT_FINITE, SPIKE
+from pretrain.training.spikes import SpikeGuard
 from pretrain.training.zero import (
     accumulates_in_fp32,
     deepspeed_config,
@@ -43,7 +45,7 @@ class StepResult:
         loss_sum: summed loss of this rank's sequences in nats; 0 except on the last stage.
         target_tokens: over all data-parallel ranks.
         grad_norm: global norm before clipping.
-        skipped: 1 where the norm is not finite, so that nothing was updated on any rank; else 0.
+        skipped: why nothing was updated on any rank, NOT_FINITE or SPIKE; 0 where all was.
     """
 
     loss_sum: Tensor
@@ -70,6 +72,8 @@ class Engine:
         self.stage = zero_stage(config, topology.data.size)
         self.owns_norm = owns_norm(config, topology.data.size)
         self.steps = 0
+        threshold = config.training.spike_zscore
+        self.spikes = None if threshold is None else SpikeGuard(threshold, topology.device)
         self.share = config.training.global_batch // topology.data.size
         self.micro_batch = config.training.micro_batch or self.share
         self._mark_tied_copy(chunks)
@@ -148,19 +152,31 @@ class Engine:
         with span("optimizer"):
             if self.owns_norm:
                 grad_norm = self._clip()
-                skipped = (~torch.isfinite(grad_norm)).float()
+                skipped = NOT_FINITE * (~torch.isfinite(grad_norm)).float()
+                if self.spikes is not None:
+                    skipped = self._guarded(self.spikes, losses, batch.target_tokens, skipped)
                 # The fused AdamW leaves everything as it is where this is 1, on the device.
-                self.adam.found_inf = skipped
+                self.adam.found_inf = (skipped > 0).float()
             self.deepspeed.step()
         if not self.owns_norm:
             grad_norm = self.deepspeed.get_global_grad_norm()
-            skipped = torch.tensor(float(not self.deepspeed.was_step_applied()))
-        if losses:
-            loss_sum = torch.stack(losses).sum()
-        else:
-            loss_sum = torch.zeros((), device=self.topology.device)
+            skipped = torch.tensor(NOT_FINITE * (not self.deepspeed.was_step_applied()))
         self.steps += 1
-        return StepResult(loss_sum, batch.target_tokens, grad_norm, skipped)
+        return StepResult(self._summed(losses), batch.target_tokens, grad_norm, skipped)
+
+    def _summed(self, losses: list[Tensor]) -> Tensor:
+        if losses:
+            return torch.stack(losses).sum()
+        return torch.zeros((), device=self.topology.device)
+
+    def _guarded(
+        self, guard: SpikeGuard, losses: list[Tensor], target_tokens: int, skipped: Tensor
+    ) -> Tensor:
+        """`skipped`, or SPIKE where this step's loss over all ranks is one."""
+        loss = self.topology.sum_of_last_stages(self._summed(losses)) / target_tokens
+        skipped = torch.where((skipped == 0) & guard.is_spike(loss), SPIKE, skipped)
+        guard.add(loss, skipped == 0)
+        return skipped
 
     def _accumulate(self, batch: Batch) -> list[Tensor]:
         """Gradients of all micro-batches; DeepSpeed reduces them while the backward pass runs."""
@@ -240,10 +256,15 @@ class Engine:
         return shards
 
     def small_state(self) -> dict[str, Any]:
-        """What goes into a checkpoint beside weights and moments: the scale of an fp16 loss."""
-        if self.config.training.precision != "fp16":
-            return {}
-        return {"loss_scaler": {k: getattr(self.optimizer.loss_scaler, k) for k in _SCALER}}
+        """What goes into a checkpoint beside weights and moments: the scale of an fp16 loss, and
+        losses that later ones are compared with."""
+        state: dict[str, Any] = {}
+        if self.config.training.precision == "fp16":
+            scaler = self.optimizer.loss_scaler
+            state["loss_scaler"] = {name: getattr(scaler, name) for name in _SCALER}
+        if self.spikes is not None:
+            state["spikes"] = self.spikes.state()
+        return state
 
     def restore_small(self, state: dict[str, Any]) -> None:
         """Put :meth:`small_state` back."""
@@ -251,6 +272,8 @@ class Engine:
             for name, value in state.get("loss_scaler", {}).items():
                 if name in _SCALER:
                     setattr(self.optimizer.loss_scaler, name, value)
+        if self.spikes is not None and "spikes" in state:
+            self.spikes.restore(state["spikes"])
 
     def mean_loss(self, result: StepResult) -> float:
         """Loss per target token over the whole global batch, the same on every rank.

@@ -7,25 +7,32 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pretrain import topology as topologies
 from pretrain.config import Config
-from pretrain.data.batches import Sampler, made_up_batch
+from pretrain.data.batches import made_up_batch
 from pretrain.data.feed import BatchFeed
-from pretrain.errors import UserError
+from pretrain.data.passed import PASSED, passing, read_passed
+from pretrain.errors import ConfigError, UserError
 from pretrain.model.flops import model_cost, peak_flops
 from pretrain.planning import Machine, make_plan
 from pretrain.planning.report import plan_lines
 from pretrain.ranks import Ranks
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
+from pretrain.training.bad_steps import RollBackError
+from pretrain.training.rolling_back import roll_back
 from pretrain.training.run_directory import RunDirectory
 from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.stopping import STOPPED, Stopper
-from pretrain.training.work import build_work
+from pretrain.training.work import Work, build_work
+
+if TYPE_CHECKING:
+    from pretrain.training.heartbeat import Heartbeat
 
 
 def run(config: Config, ranks: Ranks) -> int:
@@ -41,98 +48,147 @@ def run(config: Config, ranks: Ranks) -> int:
     if ranks.rank == 0:
         directory.prepare(config)
         stopper.forget()
+        directory.keep_tokenizer(work.tokenizer)
     with topologies.start(config, ranks) as topology:
-        # Imported once the backends are loaded quietly.
-        from pretrain.model.gpt import build
-        from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
-        from pretrain.training.checkpoint.callback import Checkpointer
-        from pretrain.training.checkpoint.resuming import find
-        from pretrain.training.checkpoint.sameness import CHECKPOINTS
-        from pretrain.training.checkpoint.store import SELECTION, CheckpointStore
-        from pretrain.training.engine import Engine
-        from pretrain.training.loop import train
-        from pretrain.training.profiling import Profiler
+        from pretrain.training.heartbeat import Heartbeat
 
-        settings = config.training
-        folder = directory.path / CHECKPOINTS
-        store = CheckpointStore(folder, config.checkpoint, topology, config.run.timeout_seconds)
-        found, skipped = find(store, config)
-        vocabulary = found.vocabulary if found else config.vocabulary_size(work.tokenizer.size)
-        start = found.manifest.step if found else 0
-        sampler = Sampler(work.examples, settings.global_batch, settings.seed)
-        saved = found.folder / SELECTION if found and found.manifest.has_table else None
-        schedule = SelectionSchedule(config, topology, work.fitter, sampler, saved)
-        selection = schedule.at(start)
+        heartbeat = Heartbeat(config.run, topology, directory.path)
+        with heartbeat.beating():
+            return _run(config, topology, heartbeat, work, directory, stopper)
+
+
+def _run(
+    config: Config,
+    topology: Topology,
+    heartbeat: Heartbeat,
+    work: Work,
+    directory: RunDirectory,
+    stopper: Stopper,
+) -> int:
+    """The run, on processes that have found each other and are watched."""
+    # Imported once the backends are loaded quietly.
+    from pretrain.model.gpt import build
+    from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
+    from pretrain.training.checkpoint.callback import Checkpointer
+    from pretrain.training.checkpoint.resuming import find
+    from pretrain.training.checkpoint.sameness import CHECKPOINTS
+    from pretrain.training.checkpoint.store import SELECTION, CheckpointStore
+    from pretrain.training.engine import Engine
+    from pretrain.training.loop import train
+    from pretrain.training.profiling import Profiler
+
+    settings = config.training
+    folder = directory.path / CHECKPOINTS
+    store = CheckpointStore(folder, config.checkpoint, topology, config.run.timeout_seconds)
+    found, skipped = find(store, config)
+    vocabulary = found.vocabulary if found else config.vocabulary_size(work.tokenizer.size)
+    check_vocabulary(vocabulary, work.tokenizer.size)
+    config.model.vocabulary_size = vocabulary  # whoever asks gets that of the checkpoint
+    start = found.manifest.step if found else 0
+    heartbeat.begin(start)
+    passed = read_passed(directory.path / PASSED)
+    sampler = work.sampler(found.manifest.state if found else {}, passed.batch_of(start))
+    sampler = passing(sampler, passed.stretches)
+    saved = found.folder / SELECTION if found and found.manifest.has_table else None
+    schedule = SelectionSchedule(config, topology, work.fitter, sampler, saved)
+    selection = schedule.at(start)
+    if found and not found.imported:
+        check_selection(found.manifest.fingerprint, selection, found.folder)
+    cost = model_cost(config.model, vocabulary)
+    engine = Engine(config, topology, build(config, topology, vocabulary))
+    if found:
+        store.load(found.folder, found.manifest, engine)
+    feed = BatchFeed(
+        work.source(schedule, sampler, topology),
+        topology,
+        settings.global_batch // topology.data.size,
+        config.model.sequence_length,
+        range(start, settings.steps),
+        stop=lambda: bool(stopper.reason),
+    )
+    evaluator = work.evaluator(topology, engine.deepspeed.module, schedule)
+    facts = {
+        "vocabulary": vocabulary,
+        "tokenizer": work.tokenizer.fingerprint,
+        **work.facts,
+    }
+    callbacks: list[Callback] = [
+        heartbeat,
+        Checkpointer(config, store, engine, feed, schedule, stopper, facts),
+    ]
+    if topology.is_first_rank:
+        print(topology.describe())
+        print(f"{cost.parameters:,} parameters; {work.summary}")
+        print(selection.table(), flush=True)
+        for message in skipped:
+            print(f"warning: skipped {message}", file=sys.stderr, flush=True)
         if found:
-            check_selection(found.manifest.fingerprint, selection, found.folder)
-        cost = model_cost(config.model, vocabulary)
-        engine = Engine(config, topology, build(config, topology, vocabulary))
-        if found:
-            store.load(found.folder, found.manifest, engine)
-        feed = BatchFeed(
-            work.source(schedule, sampler, topology),
-            topology,
-            settings.global_batch // topology.data.size,
-            config.model.sequence_length,
-            range(start, settings.steps),
-            stop=lambda: bool(stopper.reason),
-        )
-        evaluator = work.evaluator(topology, engine.deepspeed.module, schedule)
-        callbacks: list[Callback] = [
-            Checkpointer(config, store, engine, feed, schedule, stopper, vocabulary)
-        ]
+            print(f"going on from {found.folder}, {start:,} steps done", flush=True)
+            if sampler.notice:
+                print(sampler.notice, flush=True)
+        callbacks.append(JsonLines(directory.path, start))
+        if config.run.tensorboard:
+            callbacks.append(TensorBoard(directory.path, start))
+        if config.run.progress:
+            callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
+    callbacks += Profiler.of(config.profile, topology, engine, directory.path)
+    started = time.perf_counter()
+    rolls_back: RollBackError | None = None
+    evaluation = None
+    try:
+        with stopper.listening():
+            evaluation = train(config, topology, engine, feed, evaluator, cost, callbacks, schedule)
+    except RollBackError as bad:
+        rolls_back = bad
+    finally:
+        for callback in callbacks:
+            callback.close()
+    if rolls_back is not None:
         if topology.is_first_rank:
-            print(topology.describe())
-            print(f"{cost.parameters:,} parameters; {work.summary}")
-            print(selection.table(), flush=True)
-            for message in skipped:
-                print(f"warning: skipped {message}", file=sys.stderr, flush=True)
-            if found:
-                print(f"going on from {found.folder}, {start:,} steps done", flush=True)
-            callbacks.append(JsonLines(directory.path, start))
-            if config.run.tensorboard:
-                callbacks.append(TensorBoard(directory.path, start))
-            if config.run.progress:
-                callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
-        callbacks += Profiler.of(config.profile, topology, engine, directory.path)
-        started = time.perf_counter()
-        try:
-            with stopper.listening():
-                evaluation = train(
-                    config, topology, engine, feed, evaluator, cost, callbacks, schedule
-                )
-        finally:
-            for callback in callbacks:
-                callback.close()
-        if evaluation is None:
-            if topology.is_first_rank:
-                print(
-                    f"stopped after {engine.steps:,} of {settings.steps:,} steps "
-                    f"({stopper.reason}); the same command goes on from there"
-                )
-            return STOPPED
+            print(roll_back(directory.path, rolls_back))
+        return STOPPED
+    if evaluation is None:
         if topology.is_first_rank:
-            seconds = time.perf_counter() - started
-            tokens = settings.steps * settings.global_batch * config.model.sequence_length
-            directory.finish(
-                {
-                    **asdict(evaluation),
-                    "steps": settings.steps,
-                    "tokens": tokens,
-                    "model_flops": tokens * cost.flops_per_token,
-                    "parameters": cost.parameters,
-                    "train_seconds": seconds,
-                    "resumed_at": start,
-                    "fingerprint": schedule.current.fingerprint,
-                    "layout": topology.describe(),
-                }
-            )
             print(
-                f"{evaluation} over {evaluation.examples:,} held-out examples after "
-                f"{settings.steps} steps, {seconds:.0f} s; "
-                f"results in {directory.path}"
+                f"stopped after {engine.steps:,} of {settings.steps:,} steps "
+                f"({stopper.reason}); the same command goes on from there"
             )
-        return 0
+        return STOPPED
+    if topology.is_first_rank:
+        seconds = time.perf_counter() - started
+        tokens = settings.steps * settings.global_batch * config.model.sequence_length
+        directory.finish(
+            {
+                **asdict(evaluation),
+                "steps": settings.steps,
+                "tokens": tokens,
+                "model_flops": tokens * cost.flops_per_token,
+                "parameters": cost.parameters,
+                "train_seconds": seconds,
+                "resumed_at": start,
+                "fingerprint": schedule.current.fingerprint,
+                "layout": topology.describe(),
+            }
+        )
+        print(
+            f"{evaluation} over {evaluation.examples:,} held-out examples after "
+            f"{settings.steps} steps, {seconds:.0f} s; "
+            f"results in {directory.path}"
+        )
+    return 0
+
+
+def check_vocabulary(rows: int, tokens: int) -> None:
+    """Refuse a checkpoint whose embedding has no row for some tokens.
+
+    Raises:
+        ConfigError: names both sizes.
+    """
+    if rows < tokens:
+        raise ConfigError(
+            f"the checkpoint has {rows} rows of vocabulary, the tokenizer {tokens} tokens; import "
+            "it again with this configuration, or choose another data.tokenizer"
+        )
 
 
 def check_selection(expected: str, selection: Selection, folder: Path) -> None:

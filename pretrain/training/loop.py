@@ -76,11 +76,14 @@ def train(
     """Run the steps that are left; returns the last evaluation, None for a run that was stopped.
 
     Raises:
-        UserError: gradients were not finite in too many steps in a row.
+        UserError: too many steps in a row were bad.
+        RollBackError: they were, and `training.on_bad_steps` says to go back.
     """
     settings, log_every = config.training, config.run.log_every
     meter = Meter(config, topology, cost)
-    bad_steps = BadSteps(settings.max_bad_steps, topology.is_first_rank)
+    bad_steps = BadSteps(
+        settings.max_bad_steps, topology.is_first_rank, settings.on_bad_steps == "roll_back"
+    )
     evaluation: Evaluation | None = None
     selection = None
     for step, batch in feed:
@@ -97,16 +100,19 @@ def train(
         done = step + 1
         last = done == settings.steps
         if done % log_every == 0 or last:
-            skipped = len(bad_steps.read())
+            bad = bad_steps.read()
             norm = logged_grad_norm(result.grad_norm)
-            record = meter.record(done, engine.mean_loss(result), rate, norm, skipped)
+            record = meter.record(done, engine.mean_loss(result), rate, norm, len(bad))
             for callback in callbacks:
                 callback.on_log(record)
+                callback.on_bad_steps(bad)
+            bad_steps.check()
         paused = time.perf_counter()
         for callback in callbacks:
             callback.on_step(done)
         if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
-            evaluation = evaluator.run(batch.selection)
+            with span("evaluation"):
+                evaluation = evaluator.run(batch.selection)
             for callback in callbacks:
                 callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
         if batch.stop and not last:
@@ -115,7 +121,8 @@ def train(
             return None
         meter.started += time.perf_counter() - paused
     if evaluation is None:  # no step was left
-        evaluation = evaluator.run(schedule.at(settings.steps))
+        with span("evaluation"):
+            evaluation = evaluator.run(schedule.at(settings.steps))
     for callback in callbacks:
         callback.on_end(settings.steps)
     return evaluation

@@ -33,7 +33,7 @@ from pretrain.selection.selector import Selection, counting_device
 from pretrain.topology import Topology
 from pretrain.training.label_scores import LabelCounts, count_labels
 from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, origin, pointwise_of
-from pretrain.training.work import SAMPLES, Evaluation, equal_batches
+from pretrain.training.work import SAMPLES, Evaluation, FixedExamples, equal_batches
 
 SAMPLE_TOKENS = 40
 """Tokens of a text that a sample shows."""
@@ -205,7 +205,7 @@ class LabelSource:
         return self.task.sequences(examples.source, target, self.length)
 
 
-class MultilabelWork:
+class MultilabelWork(FixedExamples):
     """Multi-label classification as a training job sees it.
 
     Raises:
@@ -226,6 +226,7 @@ class MultilabelWork:
         self.examples = len(task.train)
         self.summary = str(self.task)
         self.fitter: Fitter = LabelFitter(config, task)
+        self.facts: dict[str, Any] = {"longest": task.longest}
 
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology

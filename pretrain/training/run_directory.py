@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.config import Config, read_yaml
+from pretrain.data.multilabel import LabelTokenizer
+from pretrain.data.tokenizers import TextTokenizer, Tokenizer, save_tokenizer
+from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import written_whole
 from pretrain.training.checkpoint.sameness import any_checkpoint, changes
@@ -17,9 +20,12 @@ from pretrain.training.checkpoint.sameness import any_checkpoint, changes
 RESULT = "result.json"
 CONFIG = "config.yaml"
 SELECTION = "selection.json"
+VOCABULARIES = ("vocabulary.json", "vocabulary.model")
 OWN = (
-    RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "evaluation.jsonl",
-    "tensorboard", "checkpoints", "profile", "stop",
+    RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "bad_steps.jsonl",
+    "evaluation.jsonl",
+    "tensorboard", "checkpoints", "profile", "stop", "ranks.json", "passed.json",
+    *VOCABULARIES,
 )  # fmt: skip
 
 
@@ -72,6 +78,16 @@ class RunDirectory:
         path = self.path / CONFIG
         before = read_yaml(path) if path.exists() else {}
         return bool(before) and not list(changes(before, config))
+
+    def keep_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Write the tokenizer of the texts, so that the model can be used without them.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        text = tokenizer.text if isinstance(tokenizer, LabelTokenizer) else tokenizer
+        if isinstance(text, TextTokenizer):
+            save_tokenizer(text, (self.path / "vocabulary").with_suffix(ending_of(text)))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as complete."""

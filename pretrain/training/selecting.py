@@ -27,6 +27,7 @@ from pretrain.selection.exchange import world
 from pretrain.selection.pointwise import Pointwise
 from pretrain.selection.positions import PositionCounts
 from pretrain.selection.selector import Selection
+from pretrain.spans import span, tick
 from pretrain.topology import Axis, Topology
 from pretrain.training.progress import progress_bar
 
@@ -113,8 +114,13 @@ def fit_or_load(
         manifest.check_made_from(fitter.made_from)
         return fitter.select(table), table
     share = fitter.tokens // world(group)[1]
-    with progress_bar(share, "fit selection", "token", shown, delay=1.0) as bar:
-        selection, fitted = fitter.fit(group, bar.update)
+    with span("fit"), progress_bar(share, "fit selection", "token", shown, delay=1.0) as bar:
+
+        def counted(tokens: int) -> None:
+            bar.update(tokens)
+            tick()
+
+        selection, fitted = fitter.fit(group, counted)
     if settings.table is not None:
         assert fitted is not None
         artifact.save(fitted, settings.table, fitter.made_from)

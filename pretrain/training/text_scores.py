@@ -78,6 +78,12 @@ class LikelihoodSums:
         nats, counts = sums.cpu().numpy()
         return cls(nats, counts.astype(np.int64))
 
+    @classmethod
+    def total(cls, parts: Sequence[LikelihoodSums]) -> LikelihoodSums:
+        """Of several parts of a text."""
+        nats = np.sum([part.nats for part in parts], axis=0)
+        return cls(nats, np.sum([part.counts for part in parts], axis=0))
+
     def mean(self, *kinds: int) -> float:
         """Nats per label of these kinds; nan where there is none."""
         count = int(self.counts[list(kinds)].sum())
@@ -114,6 +120,20 @@ def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> dict[s
         if planned.counts[kind]:
             metrics[name] = planned.mean(kind) / math.log(2)
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+
+def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> dict[str, float]:
+    """bits_per_byte: bits of everything divided by the bytes of the text, which no tokenizer
+    changes; left out where they are not known.
+
+    Args:
+        planned: of the text with what is inserted.
+        sizes: bytes of its parts in UTF-8.
+    """
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or not sum(known):
+        return {}
+    return {"bits_per_byte": float(planned.nats.sum()) / sum(known) / math.log(2)}
 
 
 def perplexity(nats: float) -> float:

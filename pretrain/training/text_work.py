@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,17 @@ from pretrain.data.text import (
     END,
     Chooser,
     Corpus,
+    Packed,
     PlannedText,
+    Sentences,
     Text,
-    count_sequences,
     lay_out,
-    stream_starts,
 )
-from pretrain.data.tokenizers import Tokenizer
+from pretrain.data.tokenizers import Tokenizer, WordTokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.selection.artifact import Content
 from pretrain.selection.counts import Pairs, Progress, ShardedCounts, count_pairs, window
-from pretrain.selection.documents import Documents, Examples, stream_of
+from pretrain.selection.documents import Documents, Examples
 from pretrain.selection.exchange import world
 from pretrain.selection.pointwise import Scorer
 from pretrain.selection.selector import Selection, counting_device
@@ -38,18 +39,21 @@ from pretrain.training.selecting import Fitter, SelectionSchedule, evidence, ori
 from pretrain.training.text_scores import (
     KINDS,
     LikelihoodSums,
+    bytes_metrics,
     generation_metrics,
     kinds_of,
     likelihood_metrics,
     sums_by_kind,
 )
-from pretrain.training.work import Evaluation
+from pretrain.training.work import Evaluation, FixedExamples
 
 PROMPTS = 8
 """Held-out documents that are continued."""
 GENERATED = 32
 """Tokens of a continuation, inserted ones included; at most half of the sequence."""
 SENTENCES_SHOWN = 8
+BY_SOURCE = ("loss", "joint_bits_per_token", "bits_per_byte", "plain_perplexity")
+"""Metrics of each source of a blend."""
 LOGITS_AT_ONCE = 1 << 24
 """Most logits of one forward pass of an evaluation on a rank."""
 
@@ -68,12 +72,14 @@ class TextFitter:
 
     Args:
         config: `selection` says how.
-        corpus: where sentences come from.
+        text: the training text.
+        tokenizer: of its tokens.
     """
 
-    def __init__(self, config: Config, corpus: Corpus) -> None:
+    def __init__(self, config: Config, text: Sentences, tokenizer: Tokenizer) -> None:
         self.config = config
-        self.corpus = corpus
+        self.text = text
+        self.tokenizer = tokenizer
 
     @property
     def window(self) -> int | None:
@@ -84,19 +90,15 @@ class TextFitter:
     @property
     def made_from(self) -> dict[str, Any]:
         """What a table depends on."""
-        corpus, features = self.corpus, self.config.selection.features
+        features = self.config.selection.features
         return origin(
-            self.config,
-            corpus.train.checksum,
-            corpus.tokenizer,
-            features=features,
-            window=self.window,
+            self.config, self.text.checksum, self.tokenizer, features=features, window=self.window
         )
 
     @property
     def tokens(self) -> int:
         """Each token is counted twice."""
-        return 2 * self.corpus.train.tokens
+        return 2 * self.text.counted_tokens
 
     def fit(
         self, group: dist.ProcessGroup | None, progress: Progress
@@ -106,11 +108,9 @@ class TextFitter:
         if settings.strategy not in FITTED_STRATEGIES:
             return Selection(settings.strategy, (), ()), None
         started = time.perf_counter()
-        train = self.corpus.train
-        counted = train.sentences if self.window is None else train.documents
-        size = self.corpus.tokenizer.size
+        size = self.tokenizer.size
         table = count_pairs(
-            stream_of(Examples(counted.share(*world(group))), settings.chunk_tokens),
+            self.text.counted(self.window is not None, *world(group), settings.chunk_tokens),
             size,
             size,
             Pairs() if self.window is None else window(self.window, "left"),
@@ -125,7 +125,8 @@ class TextFitter:
         """Each sentence's own choice, by this table."""
         if not isinstance(table, ShardedCounts):
             raise UserError(
-                "the table holds positions, not the tokens that data.task text asks for"
+                f"the table holds positions, not the tokens that data.task "
+                f"{self.config.data.task} asks for"
             )
         return self._selected(table, 0.0)
 
@@ -149,44 +150,52 @@ class TextFitter:
         if table is not None:
             assert isinstance(table, ShardedCounts)
             scorer = Scorer(table, pointwise_of(settings))
-        return Chooser(settings.strategy, scorer, self.window, settings.tie_bits, settings.seed)
+        return Chooser(
+            settings.strategy,
+            scorer,
+            self.window,
+            settings.tie_bits,
+            settings.seed,
+            self.text.longest,
+        )
 
     def stream(self, table: Content, indices: np.ndarray) -> Iterable[Examples]:
         """Nothing: a table of PMI stays as it was fitted (`selection.refresh_every` is refused)."""
         return ()
 
 
-class TextWork:
-    """Text as a training job sees it.
+class PackedWork:
+    """Sequences cut from a stream of text, whether it lies in a file of text or is prepared.
+
+    Args:
+        config: of the run.
+        text: the training text.
+        tokenizer: of its tokens.
+        summary: how much there is of it, for people.
 
     Raises:
-        UserError: a file cannot be read or is malformed.
         ConfigError: the text is shorter than a sequence.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, text: Sentences, tokenizer: Tokenizer, summary: str) -> None:
         self.config = config
-        self.corpus = corpus = Corpus(config.data)
-        self.tokenizer: Tokenizer = corpus.tokenizer
-        self.transform = transform_of(config.selection.strategy, corpus.tokenizer)
-        self.summary = str(corpus)
-        self.end_id = corpus.tokenizer.special(END)
-        self.text_fitter = TextFitter(config, corpus)
+        self.text = text
+        self.tokenizer = tokenizer
+        self.summary = summary
+        self.transform = transform_of(config.selection.strategy, tokenizer)
+        self.end_id = tokenizer.special(END)
+        self.text_fitter = TextFitter(config, text, tokenizer)
         self.fitter: Fitter = self.text_fitter
-        length = config.model.sequence_length
-        self.examples = count_sequences(corpus.train, self.transform, length)
-        if not self.examples:
-            raise ConfigError(
-                f"data.path {config.data.path}: {corpus.train.tokens} training tokens are too few "
-                f"for one sequence of model.sequence_length {length}; lower it, or give more text"
-            )
+        self.facts: dict[str, Any] = {}
+        self.packed: Packed = text.packed(self.transform, config.model.sequence_length)
+        self.examples = self.packed.sequences
 
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
     ) -> PlannedText:
         """Batches of this rank."""
         return PlannedText(
-            self.corpus.train,
+            self.text,
             self.text_fitter.chooser(schedule.table),
             self.transform,
             self.end_id,
@@ -195,19 +204,49 @@ class TextWork:
             topology.reader_rank,
             topology.data.size,
             self.config.model.sequence_length,
+            self.config.data.document_mask,
         )
 
     @property
     def original_share(self) -> float:
         """Original tokens for each position that is trained."""
-        positions = stream_starts(self.corpus.train, self.transform)[-1]
-        return self.corpus.train.tokens / int(positions)
+        return self.text.tokens / self.packed.positions
+
+    def held_out(self) -> dict[str, Text]:
+        """Held-out documents to score, by the name of the source that they are of."""
+        raise NotImplementedError
 
     def evaluator(
         self, topology: Topology, module: Any, schedule: SelectionSchedule
     ) -> TextEvaluator:
         """Scores the model chunks in `module`."""
         return TextEvaluator(self, topology, module, self.text_fitter.chooser(schedule.table))
+
+
+class TextWork(PackedWork, FixedExamples):
+    """Text as a training job sees it.
+
+    Raises:
+        UserError: a file cannot be read or is malformed.
+        ConfigError: the text is shorter than a sequence.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.corpus = corpus = Corpus(config.data)
+        super().__init__(config, corpus.train, corpus.tokenizer, str(corpus))
+        if not self.examples:
+            raise ConfigError(
+                f"data.path {config.data.path}: {corpus.train.tokens} training tokens are too few "
+                f"for one sequence of model.sequence_length {config.model.sequence_length}; lower "
+                "it, or give more text"
+            )
+
+    def held_out(self) -> dict[str, Text]:
+        """Held-out documents to score."""
+        test = self.corpus.test.head(self.config.training.evaluation_examples)
+        if not test.tokens:
+            raise ConfigError("the held-out documents have no token; set data.test_fraction higher")
+        return {"": test}
 
 
 class TextEvaluator:
@@ -218,7 +257,7 @@ class TextEvaluator:
     read.
     """
 
-    def __init__(self, work: TextWork, topology: Topology, module: Any, chooser: Chooser) -> None:
+    def __init__(self, work: PackedWork, topology: Topology, module: Any, chooser: Chooser) -> None:
         from pretrain.training.decoding import GreedyDecoder  # loads Megatron-Core
 
         self.work = work
@@ -226,9 +265,15 @@ class TextEvaluator:
         self.topology = topology
         self.module = module
         self.chunks = list(module)
-        self.text = work.corpus.test.head(self.config.training.evaluation_examples)
-        if not self.text.tokens:
-            raise ConfigError("the held-out documents have no token; set data.test_fraction higher")
+        texts = work.held_out()
+        self.text = Text.joined(list(texts.values()))
+        ends = np.cumsum([len(text.sentences) for text in texts.values()]).tolist()
+        places = np.concatenate([np.arange(len(text)) for text in texts.values()])
+        self.turns = np.argsort(places, kind="stable").tolist()
+        """Documents, the first of each source before the second of any."""
+        self.spans = dict(zip(texts, pairwise([0, *ends]), strict=True))
+        """First sentence of each source, and the one after its last."""
+        self.bytes = {name: text_bytes(text, work.tokenizer) for name, text in texts.items()}
         self.chosen = choose_together(chooser, self.text, topology)
         self.decoder = GreedyDecoder(self.config, topology, self.chunks)
 
@@ -236,13 +281,13 @@ class TextEvaluator:
         """Score, and add up over the data-parallel ranks."""
         started = time.perf_counter()
         self.module.eval()
-        planned = self._likelihood(self.work.transform)
-        plain = planned
-        if not isinstance(self.work.transform, Keep):
-            plain = self._likelihood(Keep())
+        sums = {name: self._both(*span) for name, span in self.spans.items()}
+        planned, plain = (LikelihoodSums.total(each) for each in zip(*sums.values(), strict=True))
         generation, samples = self._generate()
         metrics = {
             **likelihood_metrics(planned, plain),
+            **bytes_metrics(planned, list(self.bytes.values())),
+            **self._by_source(sums),
             "original_tokens_per_position": self.work.original_share,
             **generation,
         }
@@ -261,10 +306,34 @@ class TextEvaluator:
         numbers = np.arange(first, last)
         return lay_out(self.text, numbers, self.chosen[numbers], transform, self.work.end_id)
 
+    def _both(self, first: int, last: int) -> tuple[LikelihoodSums, LikelihoodSums]:
+        """Sums over these sentences as they are predicted, and with nothing inserted."""
+        planned = self._likelihood(self.work.transform, first, last)
+        if isinstance(self.work.transform, Keep):
+            return planned, planned
+        return planned, self._likelihood(Keep(), first, last)
+
+    def _by_source(
+        self, sums: dict[str, tuple[LikelihoodSums, LikelihoodSums]]
+    ) -> dict[str, float]:
+        """What is said of each source that has a name."""
+        metrics: dict[str, float] = {}
+        for name, (planned, plain) in sums.items():
+            if name:
+                told = {
+                    "loss": planned.mean(*range(KINDS)),
+                    **likelihood_metrics(planned, plain),
+                    **bytes_metrics(planned, [self.bytes[name]]),
+                }
+                metrics |= {f"{key}/{name}": told[key] for key in BY_SOURCE if key in told}
+        return metrics
+
     @torch.no_grad()
-    def _likelihood(self, transform: Insert | Keep) -> LikelihoodSums:
-        """Sums over all held-out text, the same on every rank."""
-        planned = self._laid_out(transform, 0, len(self.text.sentences))
+    def _likelihood(
+        self, transform: Insert | Keep, first: int = 0, last: int | None = None
+    ) -> LikelihoodSums:
+        """Sums over these sentences of the held-out text, the same on every rank."""
+        planned = self._laid_out(transform, first, len(self.chosen) if last is None else last)
         kinds = kinds_of(planned, transform, self.work.end_id)
         # The last document ends, too; the first label is that of the first `<end>`.
         stream = np.append(planned.tokens, self.work.end_id).astype(np.int64)
@@ -318,7 +387,7 @@ class TextEvaluator:
             torch.from_numpy(labels),
             torch.ones(inputs.shape),
             inputs.numel(),
-            positions_of(inputs == self.work.end_id),
+            positions_of(inputs == self.work.end_id) if self.config.data.document_mask else None,
         ).to(self.topology.device)
 
     def _generate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -366,7 +435,7 @@ class TextEvaluator:
         """(sentence from which to go on, tokens before it) of documents whose first sentences fit
         `room`; half of the document's sentences at most."""
         found = 0
-        for first, last in zip(self.text.firsts[:-1], self.text.firsts[1:], strict=True):
+        for first, last in (self.text.firsts[turn : turn + 2] for turn in self.turns):
             laid = self._laid_out(self.work.transform, int(first), int(last))
             fitting = int(np.searchsorted(laid.offsets, room, side="right")) - 1
             sentences = min(fitting, (last - first) // 2)
@@ -430,6 +499,18 @@ def choose_together(chooser: Chooser, text: Text, topology: Topology) -> np.ndar
     if feed.size > 1:
         dist.broadcast(chosen, dist.get_global_rank(feed.group, 0), group=feed.group)
     return chosen.numpy()
+
+
+def text_bytes(text: Text, tokenizer: Tokenizer) -> int | None:
+    """Bytes of a text in UTF-8; None where its tokens do not tell: words leave out what is between
+    them, and <unk> can be anything."""
+    if isinstance(tokenizer, WordTokenizer) or tokenizer.unknown_id in text.sentences.tokens:
+        return None
+    documents = text.documents
+    return sum(
+        len(tokenizer.decode(documents.between(number, number + 1).tokens).encode())
+        for number in range(len(documents))
+    )
 
 
 def _rows(values: np.ndarray, count: int, length: int, fill: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,6 +75,18 @@ class Evaluator(Protocol):
         ...
 
 
+class FixedExamples:
+    """Work on one set of examples, drawn alike throughout a run."""
+
+    config: Config
+    examples: int
+
+    def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
+        """Which examples each step sees: a function of the seed alone."""
+        training = self.config.training
+        return Sampler(self.examples, training.global_batch, training.seed)
+
+
 class Work(Protocol):
     """A task as a training job sees it.
 
@@ -82,12 +95,24 @@ class Work(Protocol):
         examples: what the sampler draws from: training examples, or sequences of a text.
         fitter: how targets are selected.
         summary: how much data there is, for people.
+        facts: what a checkpoint says of the task, JSON values, so that the model can be used
+            without the data.
     """
 
     tokenizer: Tokenizer
     examples: int
     fitter: Fitter
     summary: str
+    facts: dict[str, Any]
+
+    def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
+        """Which examples each step sees.
+
+        Args:
+            saved: the small state of the checkpoint that the run goes on from; empty without one.
+            step: steps done then.
+        """
+        ...
 
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
@@ -106,6 +131,10 @@ def build_work(config: Config) -> Work:
         from pretrain.training.multilabel_work import MultilabelWork
 
         return MultilabelWork(config)
+    if config.data.task == "corpus":
+        from pretrain.training.corpus_work import CorpusWork
+
+        return CorpusWork(config)
     if config.data.task == "text":
         from pretrain.training.text_work import TextWork
 

@@ -15,7 +15,6 @@ from pretrain.data.text import (
     Corpus,
     PlannedText,
     Text,
-    count_sequences,
     lay_out,
     split,
 )
@@ -63,7 +62,7 @@ CHOOSERS = {
 
 def source(name: str, rank: int = 0, ranks: int = 1, batch: int = 4) -> PlannedText:
     how = transform(name.split()[0])
-    sampler = Sampler(count_sequences(TEXT, how, LENGTH), batch, 1)
+    sampler = Sampler(TEXT.packed(how, LENGTH).sequences, batch, 1)
     select = SimpleNamespace  # what a step is selected by is handed through
     return PlannedText(
         TEXT, CHOOSERS[name], how, END, sampler, lambda _: select(), rank, ranks, LENGTH
@@ -114,7 +113,7 @@ def test_readers_share_a_step(name, step):
 def test_a_text_too_short_for_one_sequence_has_none():
     for sentences in ([[1, 2]], []):
         short = Text(Documents.of(sentences), np.array([0, len(sentences)]))
-        assert count_sequences(short, transform("first"), 16) == 0
+        assert short.packed(transform("first"), 16).sequences == 0
 
 
 @given(

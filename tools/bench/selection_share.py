@@ -23,7 +23,7 @@ from pretrain import topology as topologies
 from pretrain.config import Config, load_config
 from pretrain.data.batches import Batch, Sampler
 from pretrain.data.feed import BatchFeed
-from pretrain.data.text import Chooser, PlannedText, Text, count_sequences
+from pretrain.data.text import Chooser, PlannedText, Text
 from pretrain.ranks import Ranks
 from pretrain.selection.counts import count_pairs, window
 from pretrain.selection.documents import Documents, Examples, stream_of
@@ -64,7 +64,7 @@ def planned_text(tokens: np.ndarray, vocabulary: int, config: Config) -> Planned
     insert = Insert(vocabulary, vocabulary + 1)
     length, training = config.model.sequence_length, config.training
     text = Text(sentences, np.array([0, len(sentences)]))
-    sampler = Sampler(count_sequences(text, insert, length), training.global_batch, training.seed)
+    sampler = Sampler(text.packed(insert, length).sequences, training.global_batch, training.seed)
     chooser = Chooser("max_mi", Scorer(table, Pointwise()))
     end = vocabulary + 2
     return PlannedText(text, chooser, insert, end, sampler, lambda _: None, 0, 1, length)

@@ -151,5 +151,7 @@ def _what(data: DataConfig) -> str:
     if data.task == "arithmetic":
         second = "" if data.second_digits == data.digits else f" by {data.second_digits}"
         return f"{data.digits}{second}-digit {data.operation}"
+    if data.blend is not None:
+        return f"text of {', '.join(source.prefix.name for source in data.blend)}"
     name = data.path.name if data.path is not None else "no file"
     return f"labels of {name}" if data.task == "multilabel" else f"text of {name}"

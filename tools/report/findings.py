@@ -30,6 +30,8 @@ TASK_CAVEATS = {
         "itself (original tokens per position).",
     ),
 }
+SCORING["corpus"] = SCORING["text"]
+TASK_CAVEATS["corpus"] = TASK_CAVEATS["text"]
 JOINT = (
     "The joint estimator takes the source as one variable. Where the target is a function of "
     "the source, as in arithmetic, it equals the entropy of each digit: ordering by it is "

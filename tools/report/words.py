@@ -9,7 +9,7 @@ ABBREVIATION = 4
 UNITS_SHOWN = 12
 """Of longer orders only the first units are written."""
 FIRST_SHOWN = 3
-EXAMPLES_OF = {"arithmetic": "problems", "multilabel": "texts", "text": "text"}
+EXAMPLES_OF = {"arithmetic": "problems", "multilabel": "texts", "text": "text", "corpus": "text"}
 
 
 def si(value: float) -> str:

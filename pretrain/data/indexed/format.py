@@ -138,6 +138,7 @@ class IndexedCorpus:
     Attributes:
         lengths: [S] int32, tokens of each sequence.
         boundaries: [D + 1] int64, the first sequence of each document, and S.
+        ids: [tokens] the `.bin`.
 
     Raises:
         UserError: a file is missing, damaged, or too short for what the index says.
@@ -169,9 +170,9 @@ class IndexedCorpus:
         self._check_ends()
         if check:
             self._check_all()
-        self._ids = (
+        self.ids = (
             np.memmap(tokens, layout.dtype, mode="r", shape=(self.tokens,))
-            if (self.tokens)
+            if self.tokens
             else np.empty(0, layout.dtype)
         )
 
@@ -192,18 +193,25 @@ class IndexedCorpus:
             return 0
         return int(self.pointers[-1]) // self.layout.dtype.itemsize + int(self.lengths[-1])
 
+    def token_begins(self, numbers: np.ndarray) -> np.ndarray:
+        """[n] token of the `.bin` with which each of these sequences begins; the number of tokens
+        for S. Of at least one sequence."""
+        inside = np.minimum(numbers, self.sequences - 1)
+        begins = self.pointers[inside] // self.layout.dtype.itemsize
+        return np.where(numbers < self.sequences, begins, self.tokens)
+
     def sequence(self, number: int) -> np.ndarray:
         """[tokens of the sequence], a view of the file."""
         begin = int(self.pointers[number]) // self.layout.dtype.itemsize
-        return self._ids[begin : begin + int(self.lengths[number])]
+        return self.ids[begin : begin + int(self.lengths[number])]
 
     def document(self, number: int) -> np.ndarray:
         """[tokens of the document], a view of the file."""
         first, end = int(self.boundaries[number]), int(self.boundaries[number + 1])
         if first == end:
-            return self._ids[:0]
+            return self.ids[:0]
         begin = int(self.pointers[first]) // self.layout.dtype.itemsize
-        return self._ids[begin : begin + int(self.lengths[first:end].sum(dtype=np.int64))]
+        return self.ids[begin : begin + int(self.lengths[first:end].sum(dtype=np.int64))]
 
     def _check_ends(self) -> None:
         index, tokens = idx_path(self.prefix), bin_path(self.prefix)

@@ -54,7 +54,7 @@ def save_tokenizer(tokenizer: TextTokenizer, path: Path) -> None:
     Raises:
         UserError: the name's ending belongs to another kind, or it cannot be written.
     """
-    check_ending(path, isinstance(tokenizer, SentencePieceTokenizer))
+    check_ending(path, ending_of(tokenizer) == ".model")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as beside, beside.open("wb") as file:
@@ -63,6 +63,11 @@ def save_tokenizer(tokenizer: TextTokenizer, path: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def ending_of(tokenizer: TextTokenizer) -> str:
+    """What the name of its file ends in."""
+    return ".model" if isinstance(tokenizer, SentencePieceTokenizer) else ".json"
 
 
 def check_ending(path: Path, pieces: bool) -> None:

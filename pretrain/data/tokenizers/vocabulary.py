@@ -7,19 +7,17 @@ import re
 import unicodedata
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import ClassVar, Self
 
 import numpy as np
 
 from pretrain.data.tokenizers.base import SPECIALS, UNKNOWN, TextTokenizer, digest
+from pretrain.data.tokenizers.joining import join_words
 
 FORMAT = 1
 """Of the file, and of the rule that cuts text into words."""
-OPENING = frozenset("([{“‘«¿¡")
-JOINING = frozenset("-/")
-CLOSING = frozenset(".,;:!?%)]}”»’'…-/")
 
 
 class ListTokenizer(TextTokenizer):
@@ -133,32 +131,6 @@ def _word() -> re.Pattern[str]:
     marks = "".join(c for c in every if unicodedata.category(c)[0] == "M")
     word = rf"[^\W\d]+(?:[{marks}]+[^\W\d]*)*"
     return re.compile(rf"\d|{word}(?:['’]{word})*|[^\w\s]")
-
-
-def join_words(tokens: Iterable[str]) -> str:
-    """Readable text of words, digits and signs."""
-    text = ""
-    before, previous = "", ""  # the last two tokens
-    quoted = False
-    for token in tokens:
-        closes = token == '"' and quoted
-        opened = previous in OPENING or (previous == '"' and quoted)
-        if text and not opened and not closes and _spaced(before, previous, token):
-            text += " "
-        if token == '"':
-            quoted = not quoted
-        text += token
-        before, previous = previous, token
-    return text
-
-
-def _spaced(before: str, previous: str, token: str) -> bool:
-    """Whether a space stands between two tokens, brackets and quotes aside."""
-    if previous in JOINING:
-        return False
-    if token.isdecimal():
-        return not (previous.isdecimal() or (previous in ".,:" and before.isdecimal()))
-    return token not in CLOSING and unicodedata.category(token[0])[0] not in "MC"
 
 
 def _few(tokens: Sequence[str]) -> str:

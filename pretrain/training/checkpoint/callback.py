@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 from pretrain.config import Config
 from pretrain.data.feed import BatchFeed
+from pretrain.errors import UserError
+from pretrain.spans import span
 from pretrain.training.callbacks import Callback
 from pretrain.training.checkpoint.manifest import Manifest
 from pretrain.training.checkpoint.shards import updates_of
@@ -17,7 +20,12 @@ from pretrain.training.stopping import Stopper
 
 
 class Checkpointer(Callback):
-    """Saves every `checkpoint.save_every` steps, and when the run ends or is stopped."""
+    """Saves every `checkpoint.save_every` steps, and when the run ends or is stopped.
+
+    Args:
+        facts: what reading the model takes beside the configuration: rows of the vocabulary, the
+            tokenizer's fingerprint, and what the task adds.
+    """
 
     def __init__(
         self,
@@ -27,7 +35,7 @@ class Checkpointer(Callback):
         feed: BatchFeed,
         schedule: SelectionSchedule,
         stopper: Stopper,
-        vocabulary: int,
+        facts: dict[str, Any],
     ) -> None:
         self.config = config
         self.store = store
@@ -35,7 +43,7 @@ class Checkpointer(Callback):
         self.feed = feed
         self.schedule = schedule
         self.stopper = stopper
-        self.vocabulary = vocabulary
+        self.facts = facts
 
     def on_step(self, step: int) -> None:
         self._report()
@@ -50,10 +58,19 @@ class Checkpointer(Callback):
         self._report()
 
     def on_end(self, step: int) -> None:
+        """Save the last one.
+
+        Raises:
+            UserError: it could not be saved: without it the run is not complete.
+        """
         if self.config.checkpoint.save_final and self.store.saved_at != step:
             self.save(step)
         self.store.wait()
-        self._report()
+        if self._report() == step and self.config.checkpoint.save_final:
+            raise UserError(
+                f"step {step}, the last, is done, and its checkpoint could not be saved: the run "
+                "is not complete. Make room; the same command goes on from the last checkpoint"
+            )
 
     def close(self) -> None:
         self.store.wait()
@@ -70,18 +87,29 @@ class Checkpointer(Callback):
             fingerprint=selection.fingerprint,
             config=self.config.model_dump(mode="json"),
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            state={"vocabulary": self.vocabulary, **self.engine.small_state()},
+            state={
+                **self.facts,
+                "selection": {
+                    "strategy": selection.strategy,
+                    "order": selection.order,
+                    "unit_names": selection.unit_names,
+                },
+                **self.schedule.sampler.state(step),
+                **self.engine.small_state(),
+            },
         )
         if not self.config.selection.refresh_every:
-            self.store.save(self.engine, manifest, None)
+            with span("saving"):
+                self.store.save(self.engine, manifest, None)
             return
-        with self.feed.quiet():
+        with span("saving"), self.feed.quiet():
             self.store.save(self.engine, manifest, self.schedule.save)
 
-    def _report(self) -> None:
+    def _report(self) -> int | None:
+        """Say why a checkpoint could not be saved; its step."""
         problem = self.store.problem()
         if problem is None:
-            return
+            return None
         stops = self.config.checkpoint.on_error == "stop"
         print(
             f"{'error' if stops else 'warning'}: the checkpoint after step {problem.step} is not "
@@ -91,3 +119,4 @@ class Checkpointer(Callback):
         )
         if stops:
             self.stopper.ask(f"the checkpoint after step {problem.step} could not be saved")
+        return problem.step

@@ -8,7 +8,7 @@ from pathlib import Path
 from pretrain.config import Config
 from pretrain.errors import ConfigError
 from pretrain.training.checkpoint.manifest import Manifest
-from pretrain.training.checkpoint.sameness import check_same_run
+from pretrain.training.checkpoint.sameness import check_same_model, check_same_run
 from pretrain.training.checkpoint.store import CheckpointStore
 
 
@@ -23,6 +23,11 @@ class Found:
     def vocabulary(self) -> int:
         """Rows of the embedding that it was trained with."""
         return int(self.manifest.state["vocabulary"])
+
+    @property
+    def imported(self) -> bool:
+        """Whether it holds weights of elsewhere to begin with (tools.import_hf)."""
+        return "imported" in self.manifest.state
 
 
 def find(store: CheckpointStore, config: Config) -> tuple[Found | None, list[str]]:
@@ -41,7 +46,14 @@ def find(store: CheckpointStore, config: Config) -> tuple[Found | None, list[str
     skipped: list[str] = []
     if resume not in ("auto", "latest"):
         folder = Path(resume)
-        found = Found(folder, store.verified(folder))
+        begun = None
+        if folder.resolve().parent != store.directory.resolve():
+            begun = store.newest()  # the same command, started again, goes on
+        if begun is None:
+            found = Found(folder, store.verified(folder))
+        else:
+            found = Found(begun[0], begun[1])
+            skipped = begun[2]
     else:
         newest = store.newest()
         if newest is None:
@@ -53,7 +65,8 @@ def find(store: CheckpointStore, config: Config) -> tuple[Found | None, list[str
             return None, []
         found = Found(newest[0], newest[1])
         skipped = newest[2]
-    check_same_run(found.manifest.config, config, found.folder)
+    same = check_same_model if found.imported else check_same_run
+    same(found.manifest.config, config, found.folder)
     if found.manifest.step > config.training.steps:
         raise ConfigError(
             f"{found.folder} is {found.manifest.step} steps old, training.steps is "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pretrain.config import Config
+from pretrain.config import Config, ModelConfig
 from pretrain.errors import ConfigError
 from pretrain.training.checkpoint.manifest import newest_first
 
@@ -15,9 +15,11 @@ FREE_SECTIONS = ("run", "checkpoint", "parallel", "profile")
 FREE_FIELDS = {
     "training": {
         "steps", "micro_batch", "max_minutes", "recompute", "compile",
+        "max_bad_steps", "on_bad_steps",
         "evaluate_every", "evaluation_examples", "evaluation_batch",
     },
     "selection": {"table", "chunk_tokens", "memory_gb", "count_on"},
+    "data": {"blend", "evaluate_on"},
     "model": {"vocabulary_size"},
 }  # fmt: skip
 """Fields that may change when a run goes on; all others make it another run."""
@@ -26,13 +28,40 @@ FREE_FIELDS = {
 def changes(before: dict[str, Any], config: Config) -> Iterator[str]:
     """Fields that make `config` another run than the one of the configuration `before`."""
     now = config.model_dump(mode="json")
+    defaults = Config().model_dump(mode="json")  # of fields that were not there yet
     for section, fields in now.items():
         if section in FREE_SECTIONS:
             continue
-        old = before.get(section, {})
+        old = {**defaults[section], **before.get(section, {})}
         for name, value in fields.items():
             if name not in FREE_FIELDS.get(section, ()) and old.get(name) != value:
                 yield f"{section}.{name} was {old.get(name)!r} and is {value!r}"
+
+
+IMPORTED_MODEL = (
+    "preset", "layers", "hidden_size", "attention_heads", "query_groups", "ffn_width", "tied",
+    "rope_base", "gelu",
+)  # fmt: skip
+"""What decides, defaults resolved, what given weights compute."""
+
+
+def check_same_model(before: dict[str, Any], config: Config, source: Path) -> None:
+    """Refuse to begin with the weights of another model; all else is free.
+
+    Raises:
+        ConfigError: names what differs, what it was and is.
+    """
+    was, now = ModelConfig(**before["model"]), config.model
+    found = [
+        f"{name} is {getattr(now, name)!r}, not {getattr(was, name)!r}"
+        for name in IMPORTED_MODEL
+        if getattr(now, name) != getattr(was, name)
+    ]
+    if found:
+        raise ConfigError(
+            f"{source} holds the weights of another model: {'; '.join(found)}; use the model "
+            "section of the config.yaml beside it"
+        )
 
 
 def check_same_run(before: dict[str, Any], config: Config, source: Path) -> None:

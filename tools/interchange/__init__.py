@@ -1,0 +1,1 @@
+"""Models of ours as Hugging Face's, and the other way round."""

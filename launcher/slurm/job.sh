@@ -177,11 +177,13 @@ finish() {
         ;;
     failed)
         show_failures
+        # srun and torchrun tell how they ended the other ranks; the first that failed counts.
+        read -r _ code _ < <(failures; echo "- $code")
         if ! nodes_answer; then
             asked="a node failed"
+        elif ((code == 74)); then
+            asked="a rank was lost or stood still"
         else
-            # srun and torchrun tell how they ended the other ranks; the first that failed counts.
-            read -r _ code _ < <(failures; echo "- $code")
             record end "$code" failed
             say "failed with exit code $code; not put back into the queue"
             exit "$code"

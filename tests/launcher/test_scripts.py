@@ -158,3 +158,32 @@ def test_scripts_are_clean(shellcheck):
         cwd=Path(TEMPLATES).parent.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "first,requeued", [(74, True), (1, False)], ids=["lost its rank", "has a bug"]
+)
+def test_a_job_goes_on_after_a_rank_was_lost_and_not_after_a_bug(tmp_path, first, requeued):
+    """What `finish` decides, with SLURM's commands played."""
+    run = tmp_path / "run"
+    logs = run / "slurm" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "exit-1").write_text(f"{first} n1\n")
+    script = f"""
+        source {TEMPLATES}/job.sh
+        run={run} logs={logs} MIFIRST_NODES=n1
+        scontrol() {{ echo "scontrol $*" >>{tmp_path}/called; echo ' JobState=RUNNING '; }}
+        nodes_answer() {{ true; }}
+        sleep() {{ exit 0; }}
+        exec() {{ exit 0; }}
+        finish {first}
+    """
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    called = (tmp_path / "called").read_text() if requeued else ""
+    assert ("scontrol requeue 7" in called) == requeued, done.stderr
+    assert done.returncode == (0 if requeued else first)
+    told = "a rank was lost or stood still" if requeued else "failed with exit code 1"
+    assert told in done.stdout

@@ -67,6 +67,12 @@ def discover(environment: Mapping[str, str] | None = None) -> Ranks:
         if names[1] in env and names[-1] in env  # rank and marker
     ]
     if not found:
+        if "RANK" in env and env.get("WORLD_SIZE", "1") != "1":
+            raise UserError(
+                f"RANK={env['RANK']} and WORLD_SIZE={env['WORLD_SIZE']} are set but MASTER_ADDR is "
+                "not; start through torchrun, deepspeed, mpirun or srun, or unset RANK to run one "
+                "process"
+            )
         return Ranks("none", 0, 1, 0, 1)
     inner = found[0]
     for outer in found[1:]:

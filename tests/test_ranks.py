@@ -66,6 +66,7 @@ def test_launchers_are_understood(environment, expected):
         (TORCHRUN | {"RANK": "one"}, "RANK is 'one'"),
         (TORCHRUN | {"RANK": "8"}, "RANK=8 does not fit WORLD_SIZE=8"),
         ({"RANK": "0", "MASTER_ADDR": "x"}, "WORLD_SIZE is not"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "are set but MASTER_ADDR is not"),
         # A torchrun of its own in each of srun's tasks.
         (
             SRUN | TORCHRUN | {"RANK": "0", "WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "1"},

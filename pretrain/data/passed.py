@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ class Passed:
         Raises:
             OSError: it cannot be written.
         """
-        values = [{"step": each.step, "batches": each.batches} for each in self.stretches]
         with written_whole(path) as beside:
-            beside.write_text(json.dumps(values) + "\n", encoding="utf-8")
+            beside.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
 
 def read_passed(path: Path) -> Passed:
@@ -59,12 +58,12 @@ def read_passed(path: Path) -> Passed:
     if not path.exists():
         return Passed()
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))["stretches"]
         return Passed(tuple(Stretch(int(v["step"]), int(v["batches"])) for v in values))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"{path}: expected a list of step and batches ({error}); put it back, or remove it to "
-            "see those batches again"
+            f"{path}: expected `stretches`, a list of step and batches ({error}); put it back, or "
+            "remove it to see those batches again"
         ) from None
 
 

@@ -137,15 +137,23 @@ class Watch:
         """Since it last got on."""
         return now - self._moved[rank]
 
-    def problem(self, now: float) -> Problem | None:
-        """Why the job has to end; None where all is well."""
+    def gone(self, now: float) -> Problem | None:
+        """Ranks of which nothing is heard; None where there are none."""
         silent = self.silent(now, self.limits.silence)
-        if silent:
-            return Problem(
-                f"{_listed(silent)} said nothing for {self.limits.silence:g} s "
-                "(run.silence_seconds): the process or its host is gone or stopped",
-                tuple(beat.rank for beat in silent),
-            )
+        if not silent:
+            return None
+        return Problem(
+            f"{_listed(silent)} said nothing for {self.limits.silence:g} s "
+            "(run.silence_seconds): the process or its host is gone or stopped",
+            tuple(beat.rank for beat in silent),
+        )
+
+    def problem(self, now: float) -> Problem | None:
+        """Why the job has to end; None where all is well. Takes the beats of all ranks: who stands
+        still waits for another as a rule."""
+        gone = self.gone(now)
+        if gone is not None:
+            return gone
         # News of those who came last may have come last: they count from half the time on.
         if not self._still(now, 1.0):
             return None

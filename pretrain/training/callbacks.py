@@ -140,14 +140,16 @@ class JsonLines(Callback):
     Args:
         directory: of the run.
         start: steps that the run goes on from.
+        steps: of the run; where none is left, the last evaluation is made again.
     """
 
-    def __init__(self, directory: Path, start: int = 0) -> None:
+    def __init__(self, directory: Path, start: int = 0, steps: int | None = None) -> None:
         self._directory = directory
+        evaluated = start - 1 if start == steps else start
         self._selections = Lines(directory / "selection.jsonl", start - 1)
         self._metrics = Lines(directory / "metrics.jsonl", start)
         self._bad_steps = Lines(directory / BAD_STEPS, start - 1)
-        self._evaluations = Lines(directory / "evaluation.jsonl", start)
+        self._evaluations = Lines(directory / "evaluation.jsonl", evaluated)
 
     def on_selection(self, step: int, selection: Selection) -> None:
         self._selections.add({"step": step, **json.loads(selection.to_json())})

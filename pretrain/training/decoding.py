@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -37,12 +37,18 @@ class Constraint(Protocol):
 
 
 class GreedyDecoder:
-    """Generates targets token by token on any layout; every rank gets the result."""
+    """Generates targets token by token on any layout; every rank gets the result.
+
+    Attributes:
+        check: called by all ranks before each token, at the same places; may end an evaluation by
+            an error.
+    """
 
     def __init__(self, config: Config, topology: Topology, chunks: list[GPT]) -> None:
         self.config = config
         self.topology = topology
         self.chunks = chunks
+        self.check: Callable[[], None] = lambda: None
         # The interleaved schedule takes a multiple of the pipeline's size.
         self.parts = topology.pipeline.size if topology.virtual_pipeline > 1 else 1
 
@@ -74,6 +80,7 @@ class GreedyDecoder:
         written = torch.full((count, units), pad_id, dtype=torch.int64, device=device)
         rows = torch.arange(count, device=device)
         for unit in range(units):
+            self.check()
             allowed = None
             if constraint is not None:
                 allowed = constraint.allowed(rows, written[rows, :unit])

@@ -217,7 +217,7 @@ class Heartbeat(Callback):
             heard = range(self.size) if self.rank == 0 else range(1)
             beats = self._store.multi_get([f"beat/{rank}" for rank in heard])
             self.watch.observe((from_json(beat.decode()) for beat in beats), now)
-        problem = self.watch.problem(now)
+        problem = self.watch.problem(now) if self.rank == 0 else self.watch.gone(now)
         if problem is not None:
             self._end({"message": problem.message, "ranks": problem.ranks}, told=True)
         if self.rank == 0:

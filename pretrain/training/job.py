@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from pretrain.ranks import Ranks
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.bad_steps import RollBackError
+from pretrain.training.polling import check_together
 from pretrain.training.rolling_back import roll_back
 from pretrain.training.run_directory import RunDirectory
 from pretrain.training.selecting import SelectionSchedule
@@ -107,6 +109,7 @@ def _run(
         stop=lambda: bool(stopper.reason),
     )
     evaluator = work.evaluator(topology, engine.deepspeed.module, schedule)
+    evaluator.decoder.check = partial(check_together, stopper, topology)
     facts = {
         "vocabulary": vocabulary,
         "tokenizer": work.tokenizer.fingerprint,
@@ -126,7 +129,7 @@ def _run(
             print(f"going on from {found.folder}, {start:,} steps done", flush=True)
             if sampler.notice:
                 print(sampler.notice, flush=True)
-        callbacks.append(JsonLines(directory.path, start))
+        callbacks.append(JsonLines(directory.path, start, settings.steps))
         if config.run.tensorboard:
             callbacks.append(TensorBoard(directory.path, start))
         if config.run.progress:

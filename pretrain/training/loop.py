@@ -13,6 +13,7 @@ from pretrain.topology import Topology, device_name
 from pretrain.training.bad_steps import BadSteps
 from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
 from pretrain.training.engine import Engine
+from pretrain.training.polling import StoppedError
 from pretrain.training.schedule import learning_rate
 from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.work import Evaluation, Evaluator
@@ -111,18 +112,34 @@ def train(
         for callback in callbacks:
             callback.on_step(done)
         if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
-            with span("evaluation"):
-                evaluation = evaluator.run(batch.selection)
+            try:
+                with span("evaluation"):
+                    evaluation = evaluator.run(batch.selection)
+            except StoppedError:
+                _stop(callbacks, done)
+                return None
             for callback in callbacks:
                 callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
         if batch.stop and not last:
-            for callback in callbacks:
-                callback.on_stop(done)
+            _stop(callbacks, done)
             return None
         meter.started += time.perf_counter() - paused
     if evaluation is None:  # no step was left
-        with span("evaluation"):
-            evaluation = evaluator.run(schedule.at(settings.steps))
+        try:
+            with span("evaluation"):
+                evaluation = evaluator.run(schedule.at(settings.steps))
+        except StoppedError:
+            _stop(callbacks, settings.steps)
+            return None
+        for callback in callbacks:
+            callback.on_evaluation(
+                settings.steps, settings.steps * meter.tokens_per_step, evaluation
+            )
     for callback in callbacks:
         callback.on_end(settings.steps)
     return evaluation
+
+
+def _stop(callbacks: Sequence[Callback], done: int) -> None:
+    for callback in callbacks:
+        callback.on_stop(done)

@@ -389,6 +389,7 @@ class LabelEvaluator:
         tokens, labels, mask = self.task.sequences(source, target, length)
         sums = torch.zeros(2, dtype=torch.float64)
         for rows in equal_batches(self.share, self.config.training.evaluation_batch):
+            self.decoder.check()
             chosen = rows % len(source)
             counted = mask[chosen] * (rows < real)[:, None]
             sums[0] += self._nats(tokens[chosen], labels[chosen], counted)

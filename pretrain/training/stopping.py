@@ -18,6 +18,7 @@ STOPPED = 75
 """Exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 LOOK_SECONDS = 0.5
+TIME_IS_OVER = "training.max_minutes are over"
 
 
 class Stopper:
@@ -50,12 +51,17 @@ class Stopper:
         """Why it was asked to; empty if it was not. Looks at the folder now and then."""
         now = time.monotonic()
         if not self._reason and self.deadline is not None and now >= self.deadline:
-            self._reason = "training.max_minutes are over"
+            self._reason = TIME_IS_OVER
         if not self._reason and now - self._looked >= LOOK_SECONDS:
             self._looked = now
             if self.path.exists():
                 self._reason = self._written()
         return self._reason
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it was asked to by something else than its own time limit."""
+        return bool(self.reason) and self.reason != TIME_IS_OVER
 
     def _written(self) -> str:
         try:

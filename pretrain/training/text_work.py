@@ -54,6 +54,8 @@ GENERATED = 32
 SENTENCES_SHOWN = 8
 BY_SOURCE = ("loss", "joint_bits_per_token", "bits_per_byte", "plain_perplexity")
 """Metrics of each source of a blend."""
+TOGETHER = 16
+"""Forward passes of an evaluation, for each stage, that go through the pipeline together."""
 LOGITS_AT_ONCE = 1 << 24
 """Most logits of one forward pass of an evaluation on a rank."""
 
@@ -362,23 +364,27 @@ class TextEvaluator:
         batches = -(-len(tokens) // (size * parts)) * parts
         order = np.arange(batches * size)
         kinds = np.where((order < len(tokens))[:, None], kinds[order % len(tokens)], -1)
-        scored = [
-            (self._batch(tokens[part % len(tokens)], labels[part % len(tokens)]), kinds[part])
-            for part in order.reshape(batches, size)
-        ]
-        sums = get_forward_backward_func()(
-            forward_step_func=_score,
-            data_iterator=[iter(scored) for _ in self.chunks],
-            model=self.chunks,
-            num_microbatches=batches,
-            seq_length=length,
-            micro_batch_size=size,
-            forward_only=True,
-            collect_non_loss_data=True,
-        )
-        if topology.is_last_stage:
-            return torch.stack(sums).sum(dim=0)
-        return torch.zeros(2, KINDS, dtype=torch.float64, device=topology.device)
+        total = torch.zeros(2, KINDS, dtype=torch.float64, device=topology.device)
+        rows = order.reshape(batches, size)
+        for first in range(0, batches, TOGETHER * parts):
+            self.decoder.check()
+            scored = [
+                (self._batch(tokens[part % len(tokens)], labels[part % len(tokens)]), kinds[part])
+                for part in rows[first : first + TOGETHER * parts]
+            ]
+            sums = get_forward_backward_func()(
+                forward_step_func=_score,
+                data_iterator=[iter(scored) for _ in self.chunks],
+                model=self.chunks,
+                num_microbatches=len(scored),
+                seq_length=length,
+                micro_batch_size=size,
+                forward_only=True,
+                collect_non_loss_data=True,
+            )
+            if topology.is_last_stage:
+                total += torch.stack(sums).sum(dim=0)
+        return total
 
     def _batch(self, tokens: np.ndarray, labels: np.ndarray) -> Batch:
         inputs = torch.from_numpy(tokens)

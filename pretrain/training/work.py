@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from pretrain.data.tokenizers import Tokenizer
 from pretrain.selection.selector import Selection
 from pretrain.topology import Topology
 from pretrain.training.selecting import Fitter, SelectionSchedule
+
+if TYPE_CHECKING:
+    from pretrain.training.decoding import GreedyDecoder
 
 SAMPLES = 12
 """Examples of which an evaluation shows what the model made."""
@@ -64,7 +67,13 @@ def equal_batches(share: int, most: int) -> list[np.ndarray]:
 
 
 class Evaluator(Protocol):
-    """Scores the model on held-out examples."""
+    """Scores the model on held-out examples.
+
+    Attributes:
+        decoder: what it writes with; its `check` is called throughout.
+    """
+
+    decoder: GreedyDecoder
 
     def run(self, selection: Selection) -> Evaluation:
         """Score; every rank calls it and gets the result.

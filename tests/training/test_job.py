@@ -49,7 +49,7 @@ def weights(folder: Path, step: int) -> dict[str, np.ndarray]:
     from pretrain.training.checkpoint.pieces import PieceReader
 
     checkpoint = folder / "checkpoints" / folder_name(step)
-    reader = PieceReader([checkpoint / name for name in read_manifest(checkpoint).rank_files])
+    reader = PieceReader.alone([checkpoint / name for name in read_manifest(checkpoint).rank_files])
     return {name: reader.full(name).numpy() for name in reader.wholes}
 
 

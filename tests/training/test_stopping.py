@@ -1,15 +1,20 @@
 """Being asked to stop, by signal, by file and by time."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pretrain.training.stopping import SIGNALS, Stopper
+from pretrain.config import load_config
+from pretrain.ranks import discover
+from pretrain.training.stopping import LOOK_SECONDS, SIGNALS, Stopper
+from tests.gang import call_on
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +56,56 @@ def test_asking_in_a_folder_that_is_gone_still_counts(tmp_path):
     stopper = Stopper(tmp_path / "gone")
     stopper.ask("SIGTERM")
     assert stopper.reason == "SIGTERM"
+
+
+def interrupted(directory: str, task: dict, at: int):
+    """A run that is asked to stop when its evaluation begins at step `at`; and evaluated steps."""
+    from pretrain.training import job
+    from pretrain.training.decoding import GreedyDecoder
+
+    usual = GreedyDecoder.generate
+
+    def generate(self, *arguments, **named):
+        metrics = (Path(directory) / "metrics.jsonl").read_text().count("\n")
+        if metrics == at:
+            (Path(directory) / "stop").touch()
+            time.sleep(LOOK_SECONDS)
+        return usual(self, *arguments, **named)
+
+    GreedyDecoder.generate = generate
+    options = {
+        "model": {"layers": 1, "hidden_size": 16, "sequence_length": 48},
+        "optimizer": {"warmup_steps": 1},
+        "training": {
+            "steps": 4, "global_batch": 4, "evaluate_every": 2, "evaluation_examples": 20,
+        },
+        "run": {
+            "directory": directory, "log_every": 1, "progress": False, "tensorboard": False,
+        },
+    }  # fmt: skip
+    code = job.run(load_config(None, options | task), discover())
+    lines = (Path(directory) / "evaluation.jsonl").read_text().splitlines()
+    return code, [json.loads(line)["step"] for line in lines]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"task": "multilabel", "path": "data/debtags.sample.jsonl", "minimum_documents": 5},
+        {"task": "text", "path": "data/shakespeare.sample.txt"},
+    ],
+    ids=lambda data: data.get("task", "arithmetic"),
+)
+def test_a_run_is_stopped_in_an_evaluation_too(data, tmp_path):
+    folder = str(tmp_path / "run")
+    go = partial(call_on, 2, interrupted, folder, {"data": data})
+    assert go(2) == [(75, [])] * 2
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    # The last evaluation is made up for.
+    assert go(4) == [(75, [])] * 2
+    assert go(0) == [(0, [4])] * 2
 
 
 @pytest.mark.distributed

@@ -99,7 +99,7 @@ class Trained:
             selected["strategy"],
             tuple(selected["order"]),
             names,
-            PieceReader([folder / name for name in manifest.rank_files]),
+            PieceReader.alone([folder / name for name in manifest.rank_files]),
         )
         trained.check()
         return trained

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -68,29 +69,24 @@ def _key(name: str, kind: str, piece: Shard | _Stored) -> str:
     return f"{name}|{kind}|{piece.rank}of{piece.size}|{piece.start}"
 
 
-class PieceReader:
-    """All pieces of a checkpoint.
+@dataclass
+class Index:
+    """What the headers of some files say: parameters, and where pieces of them lie."""
 
-    Raises:
-        CheckpointError: a file is no safetensors, or says other things than the others.
-    """
+    wholes: dict[str, Whole] = field(default_factory=dict)
+    stored: dict[str, list[_Stored]] = field(default_factory=dict)
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.wholes: dict[str, Whole] = {}
-        self.stored: dict[str, list[_Stored]] = {}
-        for path in paths:
-            self._index(path)
-        for pieces in self.stored.values():
-            pieces.sort(key=lambda piece: (piece.rank, piece.start))
+    def add(self, path: Path) -> None:
+        """Take in a file's header.
 
-    def _index(self, path: Path) -> None:
+        Raises:
+            CheckpointError: it is no safetensors, or says other things than the others.
+        """
         try:
             with safe_open(path, framework="pt") as file:
                 described = json.loads((file.metadata() or {})[WHOLES])
                 for name, (shape, dimension, stride) in described.items():
-                    whole = Whole(name, tuple(shape), dimension, stride)
-                    if self.wholes.setdefault(name, whole) != whole:
-                        raise CheckpointError(f"{path}: another {name} than in the files before")
+                    self._know(Whole(name, tuple(shape), dimension, stride), path)
                 for key in file.keys():  # noqa: SIM118
                     name, kind, place, start = key.split("|")
                     if kind != KINDS[0]:
@@ -101,6 +97,74 @@ class PieceReader:
                     self.stored.setdefault(name, []).append(piece)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"{path}: is not a file of a checkpoint: {error}") from error
+
+    def merge(self, other: Index) -> None:
+        """Take in what other files say.
+
+        Raises:
+            CheckpointError: they say other things.
+        """
+        for name, whole in other.wholes.items():
+            pieces = other.stored.get(name, [])
+            self._know(whole, pieces[0].path if pieces else Path(name))
+            self.stored.setdefault(name, []).extend(pieces)
+
+    def _know(self, whole: Whole, path: Path) -> None:
+        if self.wholes.setdefault(whole.name, whole) != whole:
+            raise CheckpointError(f"{path}: another {whole.name} than in the files before")
+
+
+def indexed(paths: Sequence[Path]) -> Index:
+    """The index of some files; errors: see :meth:`Index.add`."""
+    index = Index()
+    for path in paths:
+        index.add(path)
+    return index
+
+
+class PieceReader:
+    """All pieces of a checkpoint.
+
+    Args:
+        index: of all its files.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.wholes = index.wholes
+        self.stored = index.stored
+        for pieces in self.stored.values():
+            pieces.sort(key=lambda piece: (piece.rank, piece.start))
+
+    @classmethod
+    def alone(cls, paths: Sequence[Path]) -> PieceReader:
+        """Read by this process.
+
+        Raises:
+            CheckpointError: a file is no safetensors, or says other things than the others.
+        """
+        return cls(indexed(paths))
+
+    @classmethod
+    def together(cls, paths: Sequence[Path]) -> PieceReader:
+        """Read by all ranks: each header is read once, by one of them, however many there are.
+
+        Raises:
+            CheckpointError: on all of them; as :meth:`alone`.
+        """
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        mine: Index | str = Index()
+        try:
+            mine = indexed(paths[rank::ranks])
+        except CheckpointError as error:
+            mine = str(error)
+        told: list[Index | str] = [mine] * ranks
+        dist.all_gather_object(told, mine)
+        index = Index()
+        for each in told:
+            if isinstance(each, str):
+                raise CheckpointError(each)
+            index.merge(each)
+        return cls(index)
 
     def fill(self, shard: Shard) -> None:
         """Copy what is stored into a shard's views, whatever layout wrote it.

@@ -257,7 +257,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: it is of another model, or a part is missing.
         """
-        reader = PieceReader([folder / name for name in manifest.rank_files])
+        reader = PieceReader.together([folder / name for name in manifest.rank_files])
         with torch.no_grad():
             for shard in shards.shards_of(engine):
                 reader.fill(shard)

@@ -68,5 +68,5 @@ def save(
 
 
 def parameters_in(folder: Path, kind: str = "weight") -> dict[str, torch.Tensor]:
-    reader = PieceReader([folder / name for name in read_manifest(folder).rank_files])
+    reader = PieceReader.alone([folder / name for name in read_manifest(folder).rank_files])
     return {name: reader.full(name, kind) for name in reader.wholes}

@@ -76,5 +76,5 @@ def state_in(folder: Path, step: int) -> dict[str, torch.Tensor]:
     from pretrain.training.checkpoint.places import KINDS
 
     path = folder / folder_name(step)
-    reader = PieceReader([path / name for name in read_manifest(path).rank_files])
+    reader = PieceReader.alone([path / name for name in read_manifest(path).rank_files])
     return {f"{name} {kind}": reader.full(name, kind) for name in reader.wholes for kind in KINDS}

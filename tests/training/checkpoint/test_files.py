@@ -54,7 +54,7 @@ def write(folder: Path, ranks: int = 2) -> dict[str, torch.Tensor]:
 
 
 def reader_of(folder: Path) -> PieceReader:
-    return PieceReader([folder / name for name in read_manifest(folder).rank_files])
+    return PieceReader.alone([folder / name for name in read_manifest(folder).rank_files])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -187,7 +187,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_nothing_in_it_runs(
     path = tmp_path / "rank.safetensors"
     harm(path)
     with pytest.raises(CheckpointError, match="is not a file of a checkpoint"):
-        PieceReader([path])
+        PieceReader.alone([path])
     assert not (tmp_path / "harmed").exists()
 
 
@@ -197,7 +197,7 @@ def test_tensors_of_other_types_and_lengths_are_refused(tmp_path):
     keys = {"x|weight|0of1|0": torch.zeros(4, dtype=torch.float64)}
     save_file(keys, path, metadata={WHOLES: wholes})
     with pytest.raises(CheckpointError, match=r"is torch.float64 \[4\], expected float32"):
-        PieceReader([path]).full("x")
+        PieceReader.alone([path]).full("x")
 
 
 def test_checkpoints_are_listed_the_newest_first_and_nothing_else(tmp_path):

@@ -127,6 +127,11 @@ class CheckpointStore:
             self._writer.join()
             self._writer = None
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a save is under way on this rank."""
+        return self._writer is not None and self._writer.is_alive()
+
     def problem(self) -> Problem | None:
         """What went wrong on this rank since the last call."""
         found, self._problem = self._problem, None

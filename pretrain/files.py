@@ -1,9 +1,11 @@
-"""Writing a file whole or not at all, and knowing later that it is what was written."""
+"""Writing a file or a folder whole or not at all, and knowing later that it is what was written."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,29 @@ def written_whole(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_whole(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to fill; it takes that name at the end, unless something failed.
+
+    Raises:
+        FileExistsError: something that is no empty folder is there already.
+        OSError: as writing does.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            errno.EEXIST, "is there already; name another folder, or remove it", str(path)
+        )
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        if path.exists():
+            path.rmdir()
+        beside.rename(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def checksum(path: Path) -> str:

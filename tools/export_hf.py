@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from pretrain.data.tokenizers import TextTokenizer, WordTokenizer, joining
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.errors import UserError
+from pretrain.files import folder_whole
 from tools.interchange import restored_generation
 from tools.interchange.card import model_card
 from tools.interchange.facts import facts_of
@@ -57,21 +57,11 @@ def export(
     Raises:
         UserError: the folder holds something, cannot be written, or a weight cannot be read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is there already; name another folder, or remove it")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        try:
-            notes = _write(trained, partial, dtype, shard_bytes)
-            if out.exists():
-                out.rmdir()
-            partial.rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with folder_whole(out) as partial:
+            return _write(trained, partial, dtype, shard_bytes)
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}") from error
-    return notes
 
 
 def _write(trained: Trained, folder: Path, dtype: str, shard_bytes: int) -> list[str]:

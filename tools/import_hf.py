@@ -10,8 +10,6 @@ Weights are read from safetensors alone; moments are zero. CHECKPOINT/config.yam
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ from pretrain.config import Config, load_config, read_yaml
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
+from pretrain.files import folder_whole
 from pretrain.training.checkpoint.manifest import MANIFEST, File, Manifest, file_of
 from pretrain.training.checkpoint.pieces import Copy
 from pretrain.training.checkpoint.places import KINDS, Shard, Whole
@@ -197,8 +196,6 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     """
     if not model.is_dir():
         raise UserError(f"--model {model}: is no folder")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: is there already; name another folder, or remove it")
     theirs = Theirs(read_json(model, CONFIG), str(model / CONFIG))
     given = read_yaml(config)
     section = model_section(theirs, given.get("model") or {})
@@ -209,10 +206,8 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     tokenizer = None
     if before.data.task != "arithmetic" and before.data.tokenizer is None:
         tokenizer = find_tokenizer(model)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        try:
+        with folder_whole(out) as partial:
             if tokenizer is not None:
                 name = f"tokenizer{ending_of(tokenizer)}"
                 save_tokenizer(tokenizer, partial / name)
@@ -226,11 +221,6 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
             source = Source(weights, list(links(exact, theirs.rows)), rows)
             write_checkpoint(source, fitting, partial)
             (partial / "config.yaml").write_text(fitting.to_yaml(), encoding="utf-8")
-            if out.exists():
-                out.rmdir()
-            partial.rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}") from error
     return list(_differences(load_config(config), fitting)) if _loads(config) else []

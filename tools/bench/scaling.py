@@ -25,7 +25,7 @@ import torch
 
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
-from pretrain.ranks import free_port
+from tools.bench.forks import environment, free_port
 from tools.bench.orders import Side, contest
 from tools.bench.ours import run_ours
 from tools.bench.train_step import DEFAULTS, changed, counts, listed
@@ -64,18 +64,6 @@ LAYOUTS = {
     "tensor_2_dp": Layout({"tensor": 2}),
 }
 DEFAULT_LAYOUTS = ("apart", "dp", "dp_zero_1", "tensor")
-
-
-def environment(rank: int, processes: int, port: int) -> dict[str, str]:
-    """What torchrun would set."""
-    return {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_RANK": str(rank),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
 
 
 def side_of(config: Config, layout: Layout, processes: int, weak: bool) -> Side:

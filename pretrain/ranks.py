@@ -11,6 +11,7 @@ are fine as well. Anything else would train several models into one folder, and 
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -139,10 +140,15 @@ def _check_nested(env: Mapping[str, str], inner: Ranks, outer: Ranks) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """A free port below those that the system hands out by itself, so that it stays free."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
 
 
 def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = None) -> str | None:

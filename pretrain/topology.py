@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -230,6 +231,15 @@ def _join(ranks: Ranks, device: torch.device, timeout: timedelta) -> None:
     deepspeed.init_distributed(
         dist_backend=backend, auto_mpi_discovery=False, verbose=False, dist_init_required=False
     )
+
+
+def own_store(name: str) -> Any:
+    """A connection of one thread's own to the store that the processes have met at; its keys are
+    apart from those of other names."""
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    store: Any = _get_default_store()
+    return dist.PrefixStore(name, store.clone())
 
 
 def _build(config: Config, ranks: Ranks, device: torch.device) -> Topology:

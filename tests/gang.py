@@ -16,7 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tools.bench.forks import environment, forks, free_port
+from pretrain.ranks import free_port
+from tools.bench.forks import environment, forks
 
 STREAMS = {1: "out", 2: "err"}
 Call = tuple[Callable[..., Any], *tuple[Any, ...]]

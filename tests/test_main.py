@@ -13,7 +13,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from pretrain.config import Config, load_config
-from tools.bench.forks import free_port
+from pretrain.ranks import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = str(ROOT / "pretrain" / "main.py")

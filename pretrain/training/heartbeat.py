@@ -27,7 +27,7 @@ import torch.distributed as dist
 from pretrain import spans
 from pretrain.config import RunConfig
 from pretrain.files import written_whole
-from pretrain.topology import Topology
+from pretrain.topology import Topology, own_store
 from pretrain.training.beats import DONE, Beat, Limits, Problem, Watch, from_json
 from pretrain.training.callbacks import Callback
 
@@ -140,7 +140,7 @@ class Heartbeat(Callback):
         self.pulse = Pulse(topology.device)
         self.number = 0
         self._host = socket.gethostname()
-        self._store = _own_store() if self.size > 1 else None
+        self._store = own_store("heartbeat") if self.size > 1 else None
         self._stop = threading.Event()
         self._warned = -WARN_SECONDS
         self._unreachable_since: float | None = None
@@ -317,14 +317,6 @@ def is_communication(error: BaseException) -> bool:
     told = str(error)
     names = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
     return isinstance(error, RuntimeError) and any(name in told for name in names)
-
-
-def _own_store() -> Any:
-    """A connection of this thread's own to the store that the processes have met at."""
-    from torch.distributed.distributed_c10d import _get_default_store
-
-    store: Any = _get_default_store()
-    return dist.PrefixStore("heartbeat", store.clone())
 
 
 def _print(line: str) -> None:

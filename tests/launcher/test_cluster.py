@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from launcher.record import Record
+from pretrain.ranks import free_port
 from tests.launcher.cluster import Cluster, wait_for
-from tools.bench.forks import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAIN = ROOT / "pretrain" / "main.py"

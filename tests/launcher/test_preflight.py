@@ -9,7 +9,7 @@ import time
 import pytest
 
 from launcher.preflight import Times, laggards, neighbours, report, slow, verdicts
-from tools.bench.forks import free_port
+from pretrain.ranks import free_port
 
 SECONDS = 12
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pretrain.config import load_config
+from pretrain.ranks import free_port
 from pretrain.training.heartbeat import LOST, RANKS
-from tools.bench.forks import environment, forks, free_port
+from tools.bench.forks import environment, forks
 
 STEPS = 10_000
 PATIENCE = 120.0

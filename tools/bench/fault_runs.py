@@ -13,10 +13,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from pretrain.ranks import free_port
 from pretrain.training.checkpoint.manifest import CheckpointError, newest_first, read_manifest
 from pretrain.training.checkpoint.sameness import CHECKPOINTS
 from pretrain.training.run_directory import RESULT
-from tools.bench.forks import environment, forks, free_port
+from tools.bench.forks import environment, forks
 
 STEPS = 60
 SAVE_EVERY = 7

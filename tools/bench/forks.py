@@ -4,8 +4,6 @@ takes a moment instead of seconds. For tests and benchmarks on CPUs."""
 from __future__ import annotations
 
 import os
-import random
-import socket
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 
@@ -17,18 +15,6 @@ def forks() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["tools.bench.imported"])
     return context
-
-
-def free_port() -> int:
-    """A free port below those that the system hands out by itself, so that it stays free."""
-    while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def environment(rank: int, ranks: int, port: int) -> dict[str, str]:

@@ -25,7 +25,8 @@ import torch
 
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
-from tools.bench.forks import environment, free_port
+from pretrain.ranks import free_port
+from tools.bench.forks import environment
 from tools.bench.orders import Side, contest
 from tools.bench.ours import run_ours
 from tools.bench.train_step import DEFAULTS, changed, counts, listed

@@ -1,8 +1,9 @@
 """The checkpoints of a run: saved beside and renamed, verified before they are used, thinned out.
 
-A save copies this rank's pieces to host memory, and a thread writes them. A rank says that its file
-is whole by putting its size and checksum beside it; once all have, the first rank writes the
-manifest and renames the folder. Nothing but the copy stops training, and no rank waits for another.
+A save copies this rank's pieces to host memory, and a thread writes them. A rank says the size and
+checksum of its file, or why it has none, through the store that the ranks have met at; once all
+have, the first rank writes the manifest and renames the folder. Nothing but the copy stops training,
+and no rank waits for another.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import CheckpointConfig
-from pretrain.files import written_whole
-from pretrain.topology import Topology
+from pretrain.topology import Topology, own_store
 from pretrain.training.checkpoint import shards
 from pretrain.training.checkpoint.manifest import (
     MANIFEST,
@@ -47,6 +47,10 @@ POLL_SECONDS = 0.05
 def rank_file(rank: int, ranks: int) -> str:
     """Name of a rank's file."""
     return f"rank-{rank:05d}-of-{ranks:05d}.safetensors"
+
+
+def _key(step: int, rank: int) -> str:
+    return f"{step}/{rank}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class CheckpointStore:
         self.settings = settings
         self.topology = topology
         self.timeout = timeout
+        self._said = own_store("checkpoint")
         self._writer: threading.Thread | None = None
         self._problem: Problem | None = None
         self.saved_at = -1
@@ -150,19 +155,18 @@ class CheckpointStore:
             self._problem = Problem(manifest.step, f"{path}: {error}")
             said = {"error": f"rank {ranks.rank}: {error}"}
         try:
-            with written_whole(path.with_suffix(".said")) as beside:
-                beside.write_text(json.dumps(said), encoding="utf-8")
+            self._said.set(_key(manifest.step, ranks.rank), json.dumps(said))
             if ranks.rank == 0:
                 self._complete(partial, manifest)
                 self._thin_out()
-        except (OSError, CheckpointError) as error:
+        except (OSError, RuntimeError, CheckpointError) as error:  # RuntimeError: of the store
             self._problem = Problem(manifest.step, str(error))
             if ranks.rank == 0:
                 shutil.rmtree(partial, ignore_errors=True)
 
     def _complete(self, partial: Path, manifest: Manifest) -> None:
         """On the first rank: once all have said so, write the manifest and give it its name."""
-        files = self._gather(partial)
+        files = self._gather(partial, manifest.step)
         for path in sorted((partial / SELECTION).glob("*")):
             files[f"{SELECTION}/{path.name}"] = file_of(path)
         whole = replace(manifest, files=files)
@@ -176,25 +180,29 @@ class CheckpointStore:
         os.rename(partial, target)
         sync(self.directory)
 
-    def _gather(self, partial: Path) -> dict[str, File]:
+    def _gather(self, partial: Path, step: int) -> dict[str, File]:
+        """What all ranks say of their files.
+
+        Raises:
+            CheckpointError: one has none, or says nothing in time.
+        """
         ranks = self.topology.ranks.world_size
         files: dict[str, File] = {}
         deadline = time.monotonic() + self.timeout
         for rank in range(ranks):
-            path = partial / rank_file(rank, ranks)
-            said = path.with_suffix(".said")
-            while not said.exists():
+            key = _key(step, rank)
+            while not self._said.check([key]):
                 if time.monotonic() > deadline:
                     raise CheckpointError(
                         f"{partial}: rank {rank} of {ranks} has not written its file in "
                         f"{self.timeout:.0f} s"
                     )
                 time.sleep(POLL_SECONDS)
-            values = json.loads(said.read_text(encoding="utf-8"))
+            values = json.loads(self._said.get(key))
+            self._said.delete_key(key)
             if "error" in values:
                 raise CheckpointError(f"{partial}: {values['error']}")
-            files[path.name] = File(**values["file"])
-            said.unlink()
+            files[rank_file(rank, ranks)] = File(**values["file"])
         return files
 
     def _thin_out(self) -> None:

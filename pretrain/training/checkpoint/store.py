@@ -2,8 +2,8 @@
 
 A save copies this rank's pieces to host memory, and a thread writes them. A rank says the size and
 checksum of its file, or why it has none, through the store that the ranks have met at; once all
-have, the first rank writes the manifest and renames the folder. Nothing but the copy stops training,
-and no rank waits for another.
+have, the first rank writes the manifest and renames the folder. Nothing but the copy stops
+training, and no rank waits for another.
 """
 
 from __future__ import annotations

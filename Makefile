@@ -62,8 +62,9 @@ smoke: venv ## train the multiplication model with two orders of the answer, in 
 test: venv ## run the tests
 	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
 
-test-parity: venv ## train every parallel layout and compare it with one process
-	$(VENV_PYTHON) -m pytest -m parity tests/distributed/test_parity.py $(PYTEST_ARGS)
+test-parity: venv ## train every parallel layout and compare it with one process; long resumed runs
+	$(VENV_PYTHON) -m pytest -m parity tests/distributed/test_parity.py \
+		tests/training/checkpoint/test_resume.py $(PYTEST_ARGS)
 
 lint: venv ## check style, format and types
 	$(VENV_PYTHON) -m ruff check

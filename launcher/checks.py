@@ -6,9 +6,6 @@ from launcher.settings import Settings
 from pretrain.config import Config
 from pretrain.errors import ConfigError, UserError
 
-RESERVE = 0.1
-"""Share of a GPU's memory left to CUDA, NCCL and fragmentation, as in tools.plan."""
-
 
 def check(config: Config, settings: Settings) -> list[str]:
     """What there is to say about the plan, in lines.
@@ -34,7 +31,7 @@ def check(config: Config, settings: Settings) -> list[str]:
         return lines
     from pretrain.planning import make_plan
     from pretrain.planning.report import size
-    from tools.plan import bytes_of
+    from tools.plan import RESERVE, bytes_of
 
     limit = int(bytes_of(settings.gpu_memory) * (1 - RESERVE))
     try:

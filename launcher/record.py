@@ -8,13 +8,14 @@ RUN/slurm/logs/JOB.RESTART/    rank-0.log ... of an attempt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.watch.tails import tail
 from pretrain.errors import UserError
-from pretrain.training.checkpoint.manifest import MANIFEST, newest_first, step_of
+from pretrain.files import json_lines
+from pretrain.training.checkpoint.manifest import complete, step_of
 from pretrain.training.checkpoint.sameness import CHECKPOINTS
 
 
@@ -142,26 +143,13 @@ class Record:
 
     def metrics(self) -> dict[str, Any] | None:
         """The last line of metrics.jsonl."""
-        lines = list(json_lines(self.directory / "metrics.jsonl"))
-        return lines[-1] if lines else None
+        return tail(self.directory / "metrics.jsonl").last or None
 
     def checkpoint(self) -> Path | None:
         """Folder of the newest complete checkpoint."""
-        for folder in newest_first(self.directory / CHECKPOINTS):
-            if (folder / MANIFEST).exists():
-                return folder
-        return None
+        return next(complete(self.directory / CHECKPOINTS), None)
 
     def step(self) -> int:
         """Steps of the newest complete checkpoint; 0 without any."""
         found = self.checkpoint()
         return (step_of(found) or 0) if found else 0
-
-
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines file; a line that is still being written is left out."""
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)

@@ -8,14 +8,13 @@ from pathlib import Path
 from launcher import slurm_commands
 from launcher.record import Record
 from pretrain.errors import ConfigError
-from pretrain.files import written_whole
+from pretrain.files import write_text
 
 
 def write(path: Path, text: str) -> None:
     """A whole file, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def now() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 if __package__ in (None, ""):  # started as a file: the repository is not on the path yet
@@ -18,6 +19,9 @@ if __package__ in (None, ""):  # started as a file: the repository is not on the
 from pretrain.config import parse_arguments
 from pretrain.errors import UserError
 from pretrain.ranks import discover
+
+PATIENCE = 5.0
+"""Seconds that other ranks leave the first one to say what is wrong."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +53,11 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         return job.run(config, ranks)
     except UserError as error:
-        if rank == 0:
-            print(f"error: {error}", file=sys.stderr)
+        if rank:
+            # The first rank most likely says the same, and launchers end all others with the first
+            # that ends.
+            time.sleep(PATIENCE)
+        print(f"error{f' on rank {rank}' * (rank > 0)}: {error}", file=sys.stderr)
         return 2
 
 

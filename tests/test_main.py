@@ -12,6 +12,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from pretrain import main
 from pretrain.config import Config, load_config
 from pretrain.ranks import free_port
 
@@ -197,3 +198,14 @@ def test_one_rank_speaks_for_all(tmp_path):
     done = start([*launcher("torchrun"), "--training.global_batch", "7"], tmp_path)
     assert done.returncode != 0
     assert done.stderr.count("training.global_batch 7 is not divisible") == 1
+
+
+@pytest.mark.parametrize("rank,says", [(0, "error: "), (1, "error on rank 1: ")])
+def test_another_rank_leaves_the_first_one_time_to_speak(rank, says, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr(main.time, "sleep", waited.append)
+    for name, value in zip(VARIABLES, (rank, 2, rank, 2, "localhost", free_port()), strict=True):
+        monkeypatch.setenv(name, str(value))
+    assert main.main(["--training.global_batch", "7"]) == 2
+    assert capsys.readouterr().err.startswith(f"{says}training.global_batch 7 is not divisible")
+    assert waited == [main.PATIENCE] * rank

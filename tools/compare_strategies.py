@@ -6,9 +6,9 @@
 
 A strategy may change fields of `selection`, each after a colon. Each run goes through the same
 entry as a training job, `pretrain/main.py`, started by the deepspeed launcher where there are
-several processes. Runs that are complete are not trained again, so an interrupted comparison goes
-on where it stopped. Fields of the configuration can be overridden as in training
-(`--training.steps 2000`).
+several processes. Runs that are complete are not trained again, and one that was interrupted goes
+on from its newest checkpoint (checkpoint.save_every), or from the start. Fields of the
+configuration can be overridden as in training (`--training.steps 2000`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from tqdm import tqdm
 
 from pretrain.config import Config, parse_arguments
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_lines
 from pretrain.ranks import free_port
 from pretrain.training.progress import progress_bar
 from tools.comparison.origin import ROOT, commit, environment
-from tools.comparison.runs import Run, json_lines, load_run, plan, title
+from tools.comparison.runs import Run, load_run, plan, title
 from tools.comparison.variants import parse_variants
 from tools.report import Comparison, check, format_table, write_report
 
@@ -74,8 +75,6 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
-    for run in waiting:
-        (run.directory / "metrics.jsonl").unlink(missing_ok=True)
     with (
         ThreadPoolExecutor(jobs) as pool,
         progress_bar(total, "training") as bar,

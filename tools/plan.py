@@ -27,6 +27,8 @@ from pretrain.planning.report import plan_lines, plan_values, search_lines, sear
 
 UNITS = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 DEFAULT = Machine()
+RESERVE = 0.1
+"""Share of a device's memory left to CUDA, NCCL and fragmentation."""
 
 
 def bytes_of(text: str) -> int:
@@ -111,8 +113,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--gpus", type=int, help="devices; also searches for layouts")
     add("--gpu-memory", default="80GB", help="memory of a device: 80GB, 40GiB (default: 80GB)")
-    add("--reserve", type=float, default=0.1, help="share of it left to CUDA, NCCL and "
-        "fragmentation (default: 0.1)")  # fmt: skip
+    add("--reserve", type=float, default=RESERVE, help="share of it left to CUDA, NCCL and "
+        f"fragmentation (default: {RESERVE})")  # fmt: skip
     add("--device", default=DEFAULT.device, help=f"name of a device (default: {DEFAULT.device})")
     add("--peak", type=float, help="dense TFLOP/s of a device; by its name if not given")
     add("--mfu", type=float, default=DEFAULT.mfu,

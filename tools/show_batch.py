@@ -3,7 +3,8 @@
     python -m tools.show_batch runs/NAME --step 1234 [--examples 8] [--rank R --ranks N] [--json]
 
 A batch is a function of configuration, data and step, so nothing of it was kept: it is made again.
-What the loss counts stands between the marks >> and <<.
+Where data.blend was changed on the way, only steps since then can be. What the loss counts
+stands between the marks >> and <<.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import numpy as np
 
 from pretrain import topology as topologies
 from pretrain.config import Config, ParallelConfig, read_yaml
-from pretrain.data.passed import PASSED, Passed, PassingSampler, read_passed
+from pretrain.data.passed import PASSED, passing, read_passed
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.errors import UserError
 from pretrain.ranks import Ranks
+from pretrain.training.checkpoint.manifest import complete, read_manifest
+from pretrain.training.checkpoint.sameness import CHECKPOINTS
 from pretrain.training.run_directory import CONFIG
 from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.work import build_work
@@ -84,7 +87,17 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
         )
     work = build_work(config)
     passed = read_passed(directory / PASSED)
-    sampler = PassingSampler(work.sampler({}, 0), Passed(passed.stretches))
+    newest = next(complete(directory / CHECKPOINTS), None)
+    saved = read_manifest(newest) if newest else None
+    sampler = work.sampler(
+        saved.state if saved else {}, passed.batch_of(saved.step) if saved else 0
+    )
+    if passed.batch_of(step) < sampler.since:
+        raise UserError(
+            f"--step {step}: data.blend was another one up to batch {sampler.since:,}, and only "
+            "the present one is known; name a later step"
+        )
+    sampler = passing(sampler, passed)
     with topologies.start(config, Ranks("none", 0, 1, 0, 1)) as topology:
         schedule = SelectionSchedule(config, topology, work.fitter, sampler)
         every = config.selection.refresh_every

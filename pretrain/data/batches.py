@@ -114,6 +114,8 @@ class Sampler:
 
     notice = ""
     """What a person should know of a run that goes on."""
+    since = 0
+    """First step whose examples it knows."""
 
     def __init__(self, examples: int, global_batch: int, seed: int) -> None:
         self.examples = examples

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from pretrain.data.batches import Sampler
 from pretrain.errors import UserError
-from pretrain.files import written_whole
+from pretrain.files import write_text
 
 PASSED = "passed.json"
 
@@ -45,8 +44,7 @@ class Passed:
         Raises:
             OSError: it cannot be written.
         """
-        with written_whole(path) as beside:
-            beside.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(asdict(self)) + "\n")
 
 
 def read_passed(path: Path) -> Passed:
@@ -90,6 +88,6 @@ class PassingSampler(Sampler):
         return self.sampler.state(self.passed.batch_of(step))
 
 
-def passing(sampler: Sampler, stretches: Sequence[Stretch]) -> Sampler:
+def passing(sampler: Sampler, passed: Passed) -> Sampler:
     """The sampler itself where nothing is passed over."""
-    return PassingSampler(sampler, Passed(tuple(stretches))) if stretches else sampler
+    return PassingSampler(sampler, passed) if passed.stretches else sampler

@@ -390,6 +390,8 @@ class PackedText:
         self.all_starts = np.concatenate([[0], np.cumsum(lengths)])
         self.positions = int(self.all_starts[-1])
         self.sequences = max(0, (self.positions - 1) // length)
+        self.document_content = text.sentences.offsets[text.firsts]
+        self.document_starts = self.all_starts[text.firsts]
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """[n] sentence that each of these positions belongs to."""
@@ -401,15 +403,13 @@ class PackedText:
 
     def cut(self, begins: np.ndarray, width: int, end_id: int) -> np.ndarray:
         """[n, width] tokens from these positions on."""
-        text = self.text
-        content = text.sentences.offsets[text.firsts]
-        starts = self.all_starts[text.firsts]
+        starts = self.document_starts
         first = np.searchsorted(starts, begins, side="right") - 1
         last = np.searchsorted(starts, begins + width, side="left")
         numbers = ranges(first, last)
         return cut_documents(
-            text.sentences.tokens,
-            content[numbers],
+            self.text.sentences.tokens,
+            self.document_content[numbers],
             (starts[numbers], starts[numbers + 1]),
             np.repeat(begins, last - first),
             width,

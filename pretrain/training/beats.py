@@ -143,7 +143,7 @@ class Watch:
         if not silent:
             return None
         return Problem(
-            f"{_listed(silent)} said nothing for {self.limits.silence:g} s "
+            f"{listed(silent)} said nothing for {self.limits.silence:g} s "
             "(run.silence_seconds): the process or its host is gone or stopped",
             tuple(beat.rank for beat in silent),
         )
@@ -165,7 +165,7 @@ class Watch:
         others = len(self.beats) - len(behind)
         waiting = f"; {others} other ranks are further and wait" if others else ""
         return Problem(
-            f"{_listed(behind)} did not get on for {limit:g} s ({name}){waiting}",
+            f"{listed(behind)} did not get on for {limit:g} s ({name}){waiting}",
             tuple(beat.rank for beat in behind),
         )
 
@@ -198,6 +198,7 @@ def _progress(beat: Beat) -> tuple[int, int]:
     return beat.step, beat.ticks
 
 
-def _listed(beats: Sequence[Beat]) -> str:
+def listed(beats: Sequence[Beat]) -> str:
+    """Ranks for people: the first few, and how many more."""
     more = f" and {len(beats) - NAMED} more" if len(beats) > NAMED else ""
     return "; ".join(map(str, beats[:NAMED])) + more

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from pretrain.files import write_text
 from pretrain.selection.selector import Selection
 from pretrain.training.bad_steps import BadStep
 from pretrain.training.progress import progress_bar
-from pretrain.training.run_directory import SELECTION, write_text
+from pretrain.training.run_directory import SELECTION
 from pretrain.training.work import Evaluation
 
 BAD_STEPS = "bad_steps.jsonl"

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
@@ -26,9 +27,9 @@ import torch.distributed as dist
 
 from pretrain import spans
 from pretrain.config import RunConfig
-from pretrain.files import written_whole
+from pretrain.files import write_text
 from pretrain.topology import Topology, own_store
-from pretrain.training.beats import DONE, Beat, Limits, Problem, Watch, from_json
+from pretrain.training.beats import DONE, Beat, Limits, Problem, Watch, from_json, listed
 from pretrain.training.callbacks import Callback
 
 LOST = 74
@@ -52,7 +53,6 @@ class Pulse:
         self.failed = ""
         self._device = device
         self._main = threading.get_ident()
-        self._outside = "between steps"
         self._begun: Any = None
         self._ended: Any = None
         self._forward: deque[float] = deque(maxlen=SAMPLES)
@@ -71,7 +71,7 @@ class Pulse:
         """A span ends."""
         if threading.get_ident() != self._main:
             return
-        self.operation = self._outside
+        self.operation = "between steps"
         if name == "forward" and not self._sampled:
             self._sampled = True
             self._ended = self._now()
@@ -213,13 +213,14 @@ class Heartbeat(Callback):
         now = time.monotonic()
         if self._store is not None:
             if self._store.check([_END]):
-                self._end(json.loads(self._store.get(_END)))
+                told = json.loads(self._store.get(_END))
+                self._end(Problem(told["message"], tuple(told["ranks"])))
             heard = range(self.size) if self.rank == 0 else range(1)
             beats = self._store.multi_get([f"beat/{rank}" for rank in heard])
             self.watch.observe((from_json(beat.decode()) for beat in beats), now)
         problem = self.watch.problem(now) if self.rank == 0 else self.watch.gone(now)
         if problem is not None:
-            self._end({"message": problem.message, "ranks": problem.ranks}, told=True)
+            self._tell(problem)
         if self.rank == 0:
             self._report(now)
 
@@ -235,7 +236,7 @@ class Heartbeat(Callback):
         if now - self._unreachable_since > silence:
             where = str(first) if first else "the first rank"
             message = f"the store cannot be reached for {silence:g} s, and with it {where}: {error}"
-            self._end({"message": message, "ranks": [0]}, told=True)
+            self._tell(Problem(message, (0,)))
 
     def _report(self, now: float) -> None:
         """ranks.json, and a warning of slow ranks now and then."""
@@ -264,23 +265,26 @@ class Heartbeat(Callback):
             ],
         }
         # A folder that is full or gone is the checkpoints' business.
-        with suppress(OSError), written_whole(self.directory / RANKS) as beside:
-            beside.write_text(json.dumps(values), encoding="utf-8")
+        with suppress(OSError):
+            write_text(self.directory / RANKS, json.dumps(values))
         if stragglers and now - self._warned > WARN_SECONDS:
             self._warned = now
             for slow in stragglers:
                 _print(f"warning: {slow}")
 
-    def _end(self, problem: dict[str, Any], told: bool = False) -> NoReturn:
-        """End this process; whoever found the problem tells the others first."""
-        if told:
-            if self._store is not None:
-                with suppress(RuntimeError, OSError):
-                    self._store.set(_END, json.dumps(problem))
-            _print(f"error: {problem['message']}")
-            if self.rank == 0:
-                time.sleep(2 * self.interval)  # the store is in this process
-        if self.rank in problem["ranks"]:
+    def _tell(self, problem: Problem) -> NoReturn:
+        """Say what the problem is, to people and to the other ranks, and end this process."""
+        if self._store is not None:
+            with suppress(RuntimeError, OSError):
+                self._store.set(_END, json.dumps(asdict(problem)))
+        _print(f"error: {problem.message}")
+        if self.rank == 0:
+            time.sleep(2 * self.interval)  # the store is in this process
+        self._end(problem)
+
+    def _end(self, problem: Problem) -> NoReturn:
+        """End this process, and show where it stands if it is the reason."""
+        if self.rank in problem.ranks:
             _print(f"rank {self.rank} stands here:")
             faulthandler.dump_traceback(all_threads=True)
         _leave()
@@ -298,10 +302,9 @@ class Heartbeat(Callback):
         gone = gone or self.watch.silent(now, 2.5 * self.interval)
         if self._unreachable_since is not None and not gone:
             gone = [beats[0]] if 0 in beats else []
-        blamed = Problem("; ".join(map(str, gone[:8])), tuple(beat.rank for beat in gone))
-        if self.rank == 0 or 0 in blamed.ranks:
+        if self.rank == 0 or any(beat.rank == 0 for beat in gone):
             step = self.pulse.step + 1
-            whom = f"{blamed.message} is gone" if gone else "all other ranks are still there"
+            whom = f"{listed(gone)} is gone" if gone else "all other ranks are still there"
             why = f" ({gone[0].failed})" if gone and gone[0].failed else ""
             _print(
                 f"error: rank {self.rank} on {self._host} lost contact in step {step:,}: "

@@ -90,7 +90,7 @@ def _run(
     heartbeat.begin(start)
     passed = read_passed(directory.path / PASSED)
     sampler = work.sampler(found.manifest.state if found else {}, passed.batch_of(start))
-    sampler = passing(sampler, passed.stretches)
+    sampler = passing(sampler, passed)
     saved = found.folder / SELECTION if found and found.manifest.has_table else None
     schedule = SelectionSchedule(config, topology, work.fitter, sampler, saved)
     selection = schedule.at(start)
@@ -115,9 +115,10 @@ def _run(
         "tokenizer": work.tokenizer.fingerprint,
         **work.facts,
     }
+    begun = time.perf_counter() - (found.manifest.state.get("train_seconds", 0.0) if found else 0.0)
     callbacks: list[Callback] = [
         heartbeat,
-        Checkpointer(config, store, engine, feed, schedule, stopper, facts),
+        Checkpointer(config, store, engine, feed, schedule, stopper, facts, begun),
     ]
     if topology.is_first_rank:
         print(topology.describe())
@@ -135,7 +136,6 @@ def _run(
         if config.run.progress:
             callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
     callbacks += Profiler.of(config.profile, topology, engine, directory.path)
-    started = time.perf_counter()
     rolls_back: RollBackError | None = None
     evaluation = None
     try:
@@ -158,7 +158,7 @@ def _run(
             )
         return STOPPED
     if topology.is_first_rank:
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - begun
         tokens = settings.steps * settings.global_batch * config.model.sequence_length
         directory.finish(
             {

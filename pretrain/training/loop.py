@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pretrain.config import Config
 from pretrain.data.feed import BatchFeed
 from pretrain.model.flops import ModelCost, peak_flops
+from pretrain.selection.selector import Selection
 from pretrain.spans import span
 from pretrain.topology import Topology, device_name
 from pretrain.training.bad_steps import BadSteps
@@ -112,31 +113,39 @@ def train(
         for callback in callbacks:
             callback.on_step(done)
         if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
-            try:
-                with span("evaluation"):
-                    evaluation = evaluator.run(batch.selection)
-            except StoppedError:
-                _stop(callbacks, done)
+            evaluation = _evaluate(evaluator, batch.selection, callbacks, done, meter)
+            if evaluation is None:
                 return None
-            for callback in callbacks:
-                callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
         if batch.stop and not last:
             _stop(callbacks, done)
             return None
         meter.started += time.perf_counter() - paused
     if evaluation is None:  # no step was left
-        try:
-            with span("evaluation"):
-                evaluation = evaluator.run(schedule.at(settings.steps))
-        except StoppedError:
-            _stop(callbacks, settings.steps)
+        last_selection = schedule.at(settings.steps)
+        evaluation = _evaluate(evaluator, last_selection, callbacks, settings.steps, meter)
+        if evaluation is None:
             return None
-        for callback in callbacks:
-            callback.on_evaluation(
-                settings.steps, settings.steps * meter.tokens_per_step, evaluation
-            )
     for callback in callbacks:
         callback.on_end(settings.steps)
+    return evaluation
+
+
+def _evaluate(
+    evaluator: Evaluator,
+    selection: Selection,
+    callbacks: Sequence[Callback],
+    done: int,
+    meter: Meter,
+) -> Evaluation | None:
+    """Score the model after `done` steps; None, and the run is stopped, where it was asked to."""
+    try:
+        with span("evaluation"):
+            evaluation = evaluator.run(selection)
+    except StoppedError:
+        _stop(callbacks, done)
+        return None
+    for callback in callbacks:
+        callback.on_evaluation(done, done * meter.tokens_per_step, evaluation)
     return evaluation
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pretrain.data.passed import PASSED, Passed, Stretch, read_passed
 from pretrain.errors import UserError
 from pretrain.training.bad_steps import RollBackError
-from pretrain.training.checkpoint.manifest import MANIFEST, newest_first, step_of
+from pretrain.training.checkpoint.manifest import complete, step_of
 from pretrain.training.checkpoint.sameness import CHECKPOINTS
 
 ATTEMPTS = 3
@@ -28,11 +28,7 @@ def roll_back(directory: Path, bad: RollBackError) -> str:
     Raises:
         UserError: it was done ATTEMPTS times already from the same step, or cannot be written.
     """
-    steps = {
-        step: path
-        for path in newest_first(directory / CHECKPOINTS)
-        if (path / MANIFEST).exists() and (step := step_of(path)) is not None
-    }
+    steps = {step_of(path) or 0: path for path in complete(directory / CHECKPOINTS)}
     older = [step for step in steps if step <= bad.first]
     goal = max(older) if older else min(steps, default=0)
     passed = read_passed(directory / PASSED)

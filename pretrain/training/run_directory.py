@@ -14,7 +14,7 @@ from pretrain.data.multilabel import LabelTokenizer
 from pretrain.data.tokenizers import TextTokenizer, Tokenizer, save_tokenizer
 from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
-from pretrain.files import written_whole
+from pretrain.files import write_text
 from pretrain.training.checkpoint.sameness import any_checkpoint, changes
 
 RESULT = "result.json"
@@ -27,12 +27,6 @@ OWN = (
     "tensorboard", "checkpoints", "profile", "stop", "ranks.json", "passed.json",
     *VOCABULARIES,
 )  # fmt: skip
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: beside it first, then renamed."""
-    with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

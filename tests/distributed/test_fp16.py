@@ -9,7 +9,7 @@ import torch
 from pretrain import topology
 from pretrain.errors import ConfigError
 from tests.distributed.layouts import Layout, make_config, train
-from tests.gang import run_gang
+from tests.gang import call_on, run_gang
 
 
 def train_in_fp16(config):
@@ -41,11 +41,11 @@ def watched(scales):
 @pytest.mark.parametrize(
     "layout", [Layout(), Layout(data=2, zero=1), Layout(pipeline="PP2")], ids=str
 )
-def test_fp16_follows_fp32_and_lowers_its_scale_where_gradients_overflow(layout, gangs):
-    wide = gangs.call(1, train, make_config(Layout()))[0]
+def test_fp16_follows_fp32_and_lowers_its_scale_where_gradients_overflow(layout):
+    wide = call_on(1, train, make_config(Layout()))[0]
     config = make_config(layout)
     training = config.training.model_copy(update={"precision": "fp16"})
-    narrow, scales = gangs.call(
+    narrow, scales = call_on(
         layout.ranks, train_in_fp16, config.model_copy(update={"training": training})
     )[0]
     skipped = sum(not torch.isfinite(torch.tensor(norm)) for _, norm in narrow)

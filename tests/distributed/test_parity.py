@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.distributed.layouts import STEPS, SUBSET, Layout, every_layout, make_config, train
+from tests.gang import call_on
 
 LOSS = {"fp32": 1e-5, "bf16": 2e-2}
 NORM = {"fp32": 1e-4, "bf16": 1e-1}
@@ -16,13 +17,13 @@ Trace = list[tuple[float, float]]
 
 
 @pytest.fixture(scope="module")
-def trace_of(gangs):
+def trace_of():
     """Trains a layout once and remembers what it gave."""
     traces: dict[Layout, Trace] = {}
 
     def find(layout: Layout) -> Trace:
         if layout not in traces:
-            found = gangs.call(layout.ranks, train, make_config(layout))
+            found = call_on(layout.ranks, train, make_config(layout))
             assert all(trace == found[0] for trace in found), "ranks do not agree"
             traces[layout] = found[0]
         return traces[layout]
@@ -88,6 +89,6 @@ def engines_left() -> int:
 
 
 @pytest.mark.distributed
-def test_a_process_that_has_left_keeps_no_engine(gangs):
+def test_a_process_that_has_left_keeps_no_engine():
     """It would hold process groups, and their threads would wake for ever."""
-    assert gangs.call(2, engines_left) == [0, 0]
+    assert call_on(2, engines_left) == [0, 0]

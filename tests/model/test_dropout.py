@@ -8,6 +8,7 @@ import torch
 
 from pretrain import topology
 from tests.distributed.layouts import Layout, make_config, train
+from tests.gang import call_on
 
 DRAWS = 300
 
@@ -37,16 +38,16 @@ def mean_and_spread(values):
 
 
 @pytest.fixture(scope="module")
-def one_process(gangs):
+def one_process():
     config = make_config(Layout(), dropout=0.1, init_std=0.3)
-    return gangs.call(1, losses_of_draws, config)[0]
+    return call_on(1, losses_of_draws, config)[0]
 
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("split", ["TP2", "TP2-SP"])
-def test_dropout_on_two_tensor_ranks_equals_one_process_in_distribution(split, one_process, gangs):
+def test_dropout_on_two_tensor_ranks_equals_one_process_in_distribution(split, one_process):
     config = make_config(Layout(split), dropout=0.1, init_std=0.3)
-    pair = gangs.call(2, losses_of_draws, config)
+    pair = call_on(2, losses_of_draws, config)
     assert pair[0] == pair[1], "what is not split is dropped alike on both ranks"
     drawn, plain = pair[0]
     expected, expected_plain = one_process
@@ -76,8 +77,8 @@ def masks(config):
 
 
 @pytest.mark.distributed
-def test_tensor_ranks_draw_alike_where_nothing_is_split_and_apart_where_heads_are(gangs):
-    (together, apart), (other_together, other_apart) = gangs.call(
+def test_tensor_ranks_draw_alike_where_nothing_is_split_and_apart_where_heads_are():
+    (together, apart), (other_together, other_apart) = call_on(
         2, masks, make_config(Layout("TP2"), dropout=0.1)
     )
     assert torch.equal(together, other_together)
@@ -85,9 +86,9 @@ def test_tensor_ranks_draw_alike_where_nothing_is_split_and_apart_where_heads_ar
 
 
 @pytest.mark.distributed
-def test_data_ranks_and_pipeline_stages_draw_apart(gangs):
+def test_data_ranks_and_pipeline_stages_draw_apart():
     for layout in (Layout(data=2), Layout(pipeline="PP2")):
-        (one, _), (other, _) = gangs.call(2, masks, make_config(layout, dropout=0.1))
+        (one, _), (other, _) = call_on(2, masks, make_config(layout, dropout=0.1))
         assert not torch.equal(one, other)
 
 
@@ -95,20 +96,20 @@ def test_data_ranks_and_pipeline_stages_draw_apart(gangs):
 @pytest.mark.parametrize(
     "layout", [Layout("TP2-SP"), Layout("TP2", "PP2"), Layout(data=2, zero=2)], ids=str
 )
-def test_two_runs_with_dropout_are_the_same_to_the_bit(layout, gangs):
+def test_two_runs_with_dropout_are_the_same_to_the_bit(layout):
     config = make_config(layout, dropout=0.1)
-    first, second = (gangs.call(layout.ranks, train, config) for _ in range(2))
+    first, second = (call_on(layout.ranks, train, config) for _ in range(2))
     assert first == second
-    assert first != gangs.call(layout.ranks, train, make_config(layout))
+    assert first != call_on(layout.ranks, train, make_config(layout))
 
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 @pytest.mark.parametrize("layout", [Layout(), Layout("TP2-SP"), Layout(pipeline="PP2")], ids=str)
-def test_recomputed_activations_are_dropped_as_they_were(layout, recompute, gangs):
+def test_recomputed_activations_are_dropped_as_they_were(layout, recompute):
     config = make_config(layout, dropout=0.1)
     again = config.model_copy(
         update={"training": config.training.model_copy(update={"recompute": recompute})}
     )
-    kept, computed = (gangs.call(layout.ranks, train, each) for each in (config, again))
+    kept, computed = (call_on(layout.ranks, train, each) for each in (config, again))
     assert kept == computed

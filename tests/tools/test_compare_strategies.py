@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -202,6 +203,26 @@ def test_a_comparison_is_trained_reported_and_not_trained_again(tmp_path, capsys
     # Another configuration in the same folder is refused, naming what differs.
     assert main([*arguments, "--training.seed", "0", "--optimizer.learning_rate", "0.5"]) == 2
     assert "optimizer.learning_rate is 0.001 there, 0.5 here" in capsys.readouterr().err
+
+
+@pytest.mark.distributed
+def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, capsys):
+    arguments = ["--strategies", "ntp", "--out", str(tmp_path), "--processes", "1", *SMALL]
+    arguments += ["--checkpoint.save_every", "2", "--run.log_every", "1"]
+    assert main(arguments) == 0
+    run = tmp_path / "ntp-seed0"
+    whole = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "result.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step-00000004")
+    assert main(arguments) == 0
+    parts = (run / "metrics.jsonl").read_text().splitlines()
+    # Times too: the first two steps were not trained again.
+    assert parts[:2] == whole[:2]
+    assert parts[2:] != whole[2:]
+    assert [json.loads(line)["loss"] for line in parts] == [
+        json.loads(line)["loss"] for line in whole
+    ]
+    assert "checkpoints/step-00000002" in (run / "log.txt").read_text()
 
 
 @pytest.mark.distributed

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
@@ -80,15 +81,18 @@ def read_alone(prefix):
     return [found[a:b] for a, b in pairwise(ends)]
 
 
+def under_mpirun(ranks, call):
+    mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if mpirun is None:
+        pytest.skip("there is no mpirun; it comes with the package openmpi")
+    return [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", str(ranks), *call]
+
+
 def run_ranks(tmp_path, launcher, ranks, arguments):
     call = [sys.executable, "-m", "tools.preprocess_data", *arguments]
     if launcher == "mpirun":
-        mpirun = shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        if mpirun is None:
-            pytest.skip("there is no mpirun; it comes with the package openmpi")
-        options = ["--allow-run-as-root", "--oversubscribe", "-n", str(ranks)]
         done = subprocess.run(
-            [mpirun, *options, *call], capture_output=True, text=True, timeout=120
+            under_mpirun(ranks, call), capture_output=True, text=True, timeout=120
         )
         return done.returncode, done.stdout, done.stderr
     processes = []
@@ -204,6 +208,32 @@ def test_work_that_was_killed_goes_on(tmp_path, sources):
     time.sleep(drawn.random() * 0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert main([*arguments, "--workers", "2"]) == 0
+    assert files(tmp_path, "c") == files(tmp_path, "whole")
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("killed", ["a rank", "mpirun"])
+def test_a_killed_mpi_job_goes_on(tmp_path, sources, killed):
+    (tmp_path / "c.txt").write_text("\n\n".join(sources * 3))  # half a second's work
+    arguments = command(tmp_path, "c", "--unit", "0.0003")
+    assert main(command(tmp_path, "whole", "--unit", "0.0003")) == 0
+    folder = parts_folder(tmp_path / "c")
+    call = [sys.executable, "-m", "tools.preprocess_data", *arguments]
+    job = subprocess.Popen(under_mpirun(3, call))
+    while len(list(folder.glob("*.json"))) < 3:
+        assert job.poll() is None
+        time.sleep(0.005)
+    ranks = psutil.Process(job.pid).children()
+    assert len(ranks) == 3
+    if killed == "mpirun":
+        job.terminate()
+    else:
+        ranks[-1].kill()
+    assert job.wait(60) != 0
+    _, alive = psutil.wait_procs(ranks, 30)
+    assert not alive
+    assert list(folder.glob("*.json"))
     assert main([*arguments, "--workers", "2"]) == 0
     assert files(tmp_path, "c") == files(tmp_path, "whole")
 

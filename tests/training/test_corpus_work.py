@@ -10,10 +10,14 @@ import torch
 
 from pretrain import topology
 from pretrain.config import load_config
+from pretrain.errors import UserError
 from pretrain.ranks import discover
+from pretrain.training.checkpoint.manifest import read_manifest
 from pretrain.training.corpus_work import CorpusWork
 from pretrain.training.selecting import SelectionSchedule
 from tests.data.corpora import LETTERS, made_up, save_letters, write_corpus
+from tests.gang import call_on
+from tools.show_batch import show
 
 STEPS, HALF = 6, 3
 BLEND = {"web": 0.6, "books": 0.3, "code": 0.1}
@@ -67,9 +71,9 @@ def corpora(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(corpora, gangs) -> Path:
+def whole(corpora) -> Path:
     """A run on two ranks that was not interrupted."""
-    assert gangs.call(2, run, corpora, "whole", BLEND, "never") == [0, 0]
+    assert call_on(2, run, corpora, "whole", BLEND, "never") == [0, 0]
     return corpora / "whole"
 
 
@@ -89,14 +93,13 @@ def test_another_number_of_ranks_goes_on_with_the_same_losses(corpora, whole):
 
 
 @pytest.mark.distributed
-def test_another_blend_goes_on_where_nothing_is_fitted_and_is_announced(
-    corpora, whole, capfd, gangs
-):
+def test_another_blend_goes_on_where_nothing_is_fitted_and_is_announced(corpora, whole, capfd):
     plain = {"selection": {"strategy": "ntp", "fit_tokens": None}}
     assert run(corpora, "plain", BLEND, "never", **plain) == 0
     half = corpora / "plain" / "checkpoints" / f"step-{HALF:08d}"
     capfd.readouterr()
-    assert run(corpora, "changed", {"web": 0.5, "new": 0.5}, str(half), **plain) == 0
+    changed = {"web": 0.5, "new": 0.5}
+    assert run(corpora, "changed", changed, str(half), **plain) == 0
     shown = capfd.readouterr().out
     assert f"new:0.5 from step {HALF} on; each source goes on where it stood" in shown
     manifest = json.loads(
@@ -108,13 +111,22 @@ def test_another_blend_goes_on_where_nothing_is_fitted_and_is_announced(
     }
     assert sum(given.values()) == STEPS * 8
     assert given["new"] == (STEPS - HALF) * 8 // 2
+    # A step's sequences are found again, from the checkpoint after it.
+    seen = CorpusWork(make_config(corpora, "", changed, "never", **plain)).sampler(
+        read_manifest(half).state, HALF
+    )
+    for step in range(HALF, STEPS):
+        found = show(corpora / "changed", step, 0, 1, examples=8)["shown"]
+        assert [each["example"] for each in found] == seen.indices(step, 0, 1).tolist()
+    with pytest.raises(UserError, match=f"another one up to batch {HALF}"):
+        show(corpora / "changed", HALF - 1, 0, 1, examples=8)
     metrics = json.loads((corpora / "changed" / "result.json").read_text())["metrics"]
     assert {"loss/web", "loss/new", "bits_per_byte/web", "bits_per_byte"} <= metrics.keys()
     assert "loss/books" not in metrics
     # A table that was fitted on the old blend is not exchanged silently.
     half = whole / "checkpoints" / f"step-{HALF:08d}"
     with pytest.raises(Exception, match="was trained with selection"):
-        run(corpora, "refused", {"web": 0.5, "new": 0.5}, str(half))
+        run(corpora, "refused", changed, str(half))
 
 
 def test_scores_of_sources_are_those_of_each_alone_and_add_up(corpora):

@@ -9,7 +9,7 @@ import pytest
 
 from pretrain.config import load_config
 from pretrain.ranks import discover
-from tests.gang import run_gang
+from tests.gang import call_on, run_gang
 
 LAYOUTS = {
     "dp": {},
@@ -103,11 +103,11 @@ BRIEF = {"steps": 5, "global_batch": 8, "evaluation_examples": 30}
 @pytest.mark.distributed
 @pytest.mark.parametrize("parallel", [{"zero_stage": 1}, {"tensor": 2}], ids=str)
 def test_a_run_that_is_stopped_after_every_step_leaves_what_an_undisturbed_one_does(
-    parallel, tmp_path, gangs
+    parallel, tmp_path
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     refreshed = {"refresh_every": 2}
-    assert gangs.call(2, partial(run, training=BRIEF, selection=refreshed), whole, parallel) == [
+    assert call_on(2, partial(run, training=BRIEF, selection=refreshed), whole, parallel) == [
         0,
         0,
     ]
@@ -115,7 +115,7 @@ def test_a_run_that_is_stopped_after_every_step_leaves_what_an_undisturbed_one_d
     codes = []
     while not codes or codes[-1] == [75, 75]:
         again = partial(run, training=at_once, selection=refreshed)
-        codes.append(gangs.call(2, again, parts, parallel))
+        codes.append(call_on(2, again, parts, parallel))
         assert len(codes) <= 5
     assert codes == [[75, 75]] * 4 + [[0, 0]]
     expected, found = weights(whole, 5), weights(parts, 5)
@@ -133,13 +133,13 @@ def test_a_run_that_is_stopped_after_every_step_leaves_what_an_undisturbed_one_d
     ]
 
 
-def test_a_run_of_another_model_is_not_gone_on_with(tmp_path, gangs):
+def test_a_run_of_another_model_is_not_gone_on_with(tmp_path):
     stopped = {**BRIEF, "max_minutes": 1e-9}
-    assert gangs.call(1, partial(run, training=stopped), tmp_path / "run", {}) == [75]
+    assert call_on(1, partial(run, training=stopped), tmp_path / "run", {}) == [75]
     other = {"hidden_size": 64, "sequence_length": 10}
     with pytest.raises(RuntimeError, match=r"model\.hidden_size was 32 and is 64; put them back"):
-        gangs.call(1, partial(run, training=BRIEF, model=other), tmp_path / "run", {})
-    assert gangs.call(1, partial(run, training=BRIEF), tmp_path / "run", {}) == [0]
+        call_on(1, partial(run, training=BRIEF, model=other), tmp_path / "run", {})
+    assert call_on(1, partial(run, training=BRIEF), tmp_path / "run", {}) == [0]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path, capfd):

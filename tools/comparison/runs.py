@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from pretrain.config import Config, DataConfig, load_config
 from pretrain.errors import ConfigError
+from pretrain.files import json_lines
 from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
 from tools.comparison.variants import Variant
 from tools.report import RunResult
@@ -94,21 +95,14 @@ def _configure(config: Config, variant: Variant, seed: int, out: Path) -> Config
             **base["run"],
             "directory": out / f"{variant.folder}-seed{seed}",
             "progress": False,
-            "overwrite": True,
+            # What is not complete goes on from its checkpoints.
+            "overwrite": base["checkpoint"]["resume"] == "never",
         },
     }
     try:
         return load_config(None, changed)
     except ConfigError as error:
         raise ConfigError(f"--strategies {variant.label}: {error}") from error
-
-
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines file; a line that is still being written is left out."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
 
 
 def load_run(run: Run) -> RunResult:

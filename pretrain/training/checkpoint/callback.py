@@ -25,6 +25,7 @@ class Checkpointer(Callback):
     Args:
         facts: what reading the model takes beside the configuration: rows of the vocabulary, the
             tokenizer's fingerprint, and what the task adds.
+        begun: by time.perf_counter, when a run that was never interrupted would have begun.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Checkpointer(Callback):
         schedule: SelectionSchedule,
         stopper: Stopper,
         facts: dict[str, Any],
+        begun: float,
     ) -> None:
         self.config = config
         self.store = store
@@ -44,6 +46,7 @@ class Checkpointer(Callback):
         self.schedule = schedule
         self.stopper = stopper
         self.facts = facts
+        self.begun = begun
 
     def on_step(self, step: int) -> None:
         self._report()
@@ -89,6 +92,7 @@ class Checkpointer(Callback):
             finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             state={
                 **self.facts,
+                "train_seconds": round(time.perf_counter() - self.begun, 3),
                 "selection": {
                     "strategy": selection.strategy,
                     "order": selection.order,

@@ -95,6 +95,11 @@ def newest_first(directory: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda path: step_of(path) or 0, reverse=True)
 
 
+def complete(directory: Path) -> Iterator[Path]:
+    """Folders of checkpoints that have their manifest, the latest step first."""
+    return (path for path in newest_first(directory) if (path / MANIFEST).exists())
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint.
 

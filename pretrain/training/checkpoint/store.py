@@ -30,6 +30,7 @@ from pretrain.training.checkpoint.manifest import (
     File,
     Manifest,
     check_file,
+    complete,
     file_of,
     folder_name,
     newest_first,
@@ -208,8 +209,7 @@ class CheckpointStore:
     def _thin_out(self) -> None:
         """Remove checkpoints beyond the last `keep_last`, and not of every `keep_every` steps."""
         last, every = self.settings.keep_last, self.settings.keep_every
-        complete = [path for path in newest_first(self.directory) if (path / MANIFEST).exists()]
-        for path in complete[last:] if last else []:
+        for path in list(complete(self.directory))[last:] if last else []:
             if not every or (step_of(path) or 0) % every:
                 _remove(path)
 

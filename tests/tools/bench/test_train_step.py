@@ -129,7 +129,7 @@ def test_all_sides_run_and_print_json(capsys):
     micro = ["--training.micro_batch", "2"]
     assert main(["--json", "--threads", "1", *micro, *SMALL]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found["tokens_per_second"]) == set(chosen(list(KINDS)))
+    assert set(found["tokens_per_second"]) == set(chosen(list(KINDS))) - {"compiled"}
     assert found["ratio"]["plain_pytorch"] > 0
     assert (found["rounds"], found["threads"]) == (2, 1)
     for held in found["memory_mib"].values():

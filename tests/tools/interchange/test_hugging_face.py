@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from tests.distributed.layouts import Layout, make_config
+from tests.gang import call_on
 from tests.tools.interchange.models import LLAMA, SIZES, config_of, parameters_in, save
 from tests.training.checkpoint.stretches import batch_at, stretch
 from tools import export_hf, import_hf
@@ -131,10 +132,10 @@ def say_order(checkpoint):
 
 
 @pytest.mark.distributed
-def test_a_split_checkpoint_is_exported_as_one_process_does_and_trained_on(tmp_path, gangs):
+def test_a_split_checkpoint_is_exported_as_one_process_does_and_trained_on(tmp_path):
     split, whole = Layout("TP2", "PP2", embeddings="untied"), Layout(embeddings="untied")
     run = tmp_path / "run"
-    gangs.call(4, stretch, make_config(split), run, 2)
+    call_on(4, stretch, make_config(split), run, 2)
     checkpoint = run / "step-00000002"
     assert say_order(checkpoint) == 4
     export_hf.export(Trained.read(run), tmp_path / "split")
@@ -148,7 +149,7 @@ def test_a_split_checkpoint_is_exported_as_one_process_does_and_trained_on(tmp_p
     file = run_file(tmp_path / "run.yaml", config.model_dump(mode="json")["model"])
     import_hf.bring_in(tmp_path / "split", file, tmp_path / "in")
     config.checkpoint.resume = str(tmp_path / "in")
-    trace = gangs.call(4, stretch, config, tmp_path / "further", 2)[0]
+    trace = call_on(4, stretch, config, tmp_path / "further", 2)[0]
     assert len(trace) == 2
     assert trace[0][0] == pytest.approx(masked_loss(theirs(tmp_path / "split"), 0), rel=1e-5)
     # Started again, the same command goes on from its own checkpoint.

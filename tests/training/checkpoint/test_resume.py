@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from tests.distributed.layouts import Layout, make_config
+from tests.gang import call_on
 from tests.training.checkpoint.stretches import state_in, stretch
 
-HALF, END, FURTHER = 6, 12, 10
+HALF, LONG_HALF, FURTHER = 6, 20, 10
 
 SAME_LAYOUT = [
     Layout(),
@@ -28,15 +29,19 @@ SAME_LAYOUT = [
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize(
+    "half", [HALF, pytest.param(LONG_HALF, marks=pytest.mark.parity)], ids=lambda n: f"{n}+{n}"
+)
 @pytest.mark.parametrize("layout", SAME_LAYOUT, ids=str)
-def test_a_resumed_run_is_the_same_to_the_bit(layout, tmp_path, gangs):
+def test_a_resumed_run_is_the_same_to_the_bit(layout, half, tmp_path):
     config = make_config(layout, dropout=0.1)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    uninterrupted = gangs.call(layout.ranks, stretch, config, whole, END)[0]
-    before = gangs.call(layout.ranks, stretch, config, parts, HALF)[0]
-    after = gangs.call(layout.ranks, stretch, config, parts, END)[0]
+    uninterrupted = call_on(layout.ranks, stretch, config, whole, 2 * half)[0]
+    before = call_on(layout.ranks, stretch, config, parts, half)[0]
+    after = call_on(layout.ranks, stretch, config, parts, 2 * half)[0]
+    assert len(uninterrupted) == 2 * half
     assert before + after == uninterrupted
-    expected, found = state_in(whole, END), state_in(parts, END)
+    expected, found = state_in(whole, 2 * half), state_in(parts, 2 * half)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
@@ -56,26 +61,24 @@ CHANGES = [
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("change", CHANGES, ids=lambda pair: f"{pair[0]} to {pair[1]}")
-def test_another_layout_goes_on_as_if_nothing_had_happened(change, tmp_path, gangs):
+def test_another_layout_goes_on_as_if_nothing_had_happened(change, tmp_path):
     before, after = change
-    uninterrupted = gangs.call(
+    uninterrupted = call_on(
         before.ranks, stretch, make_config(before), tmp_path / "whole", HALF + FURTHER
     )[0]
-    gangs.call(before.ranks, stretch, make_config(before), tmp_path / "moved", HALF)
-    moved = gangs.call(
-        after.ranks, stretch, make_config(after), tmp_path / "moved", HALF + FURTHER
-    )[0]
+    call_on(before.ranks, stretch, make_config(before), tmp_path / "moved", HALF)
+    moved = call_on(after.ranks, stretch, make_config(after), tmp_path / "moved", HALF + FURTHER)[0]
     expected = uninterrupted[HALF:]
     assert [loss for loss, _ in moved] == pytest.approx([loss for loss, _ in expected], rel=1e-4)
     assert [norm for _, norm in moved] == pytest.approx([norm for _, norm in expected], rel=1e-3)
 
 
 @pytest.mark.distributed
-def test_a_checkpoint_alone_does_not_change_with_the_layout_that_reads_it(tmp_path, gangs):
+def test_a_checkpoint_alone_does_not_change_with_the_layout_that_reads_it(tmp_path):
     first = Layout("TP2", "PP2", data=2, zero=1, embeddings="untied")
-    gangs.call(8, stretch, make_config(first), tmp_path, HALF)
+    call_on(8, stretch, make_config(first), tmp_path, HALF)
     expected = state_in(tmp_path, HALF)
     for layout in (Layout(embeddings="untied"), Layout(data=2, zero=3, embeddings="untied")):
-        gangs.call(layout.ranks, stretch, make_config(layout), tmp_path, HALF)
+        call_on(layout.ranks, stretch, make_config(layout), tmp_path, HALF)
         found = state_in(tmp_path, HALF)
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

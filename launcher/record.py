@@ -15,7 +15,7 @@ from typing import Any
 from launcher.watch.tails import tail
 from pretrain.errors import UserError
 from pretrain.files import json_lines
-from pretrain.training.checkpoint.manifest import complete, step_of
+from pretrain.training.checkpoint.manifest import complete, saved_step
 from pretrain.training.checkpoint.sameness import CHECKPOINTS
 
 
@@ -151,5 +151,4 @@ class Record:
 
     def step(self) -> int:
         """Steps of the newest complete checkpoint; 0 without any."""
-        found = self.checkpoint()
-        return (step_of(found) or 0) if found else 0
+        return saved_step(self.directory / CHECKPOINTS)

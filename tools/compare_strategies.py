@@ -75,9 +75,10 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
+    start = sum(run.saved_step for run in waiting)
     with (
         ThreadPoolExecutor(jobs) as pool,
-        progress_bar(total, "training") as bar,
+        progress_bar(total, "training", start=start) as bar,
     ):
         futures = [pool.submit(launch, run, processes, threads) for run in waiting]
         try:

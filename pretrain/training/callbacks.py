@@ -203,8 +203,7 @@ class ProgressBar(Callback):
     """Steps, loss, tokens/s and time left on the terminal."""
 
     def __init__(self, steps: int, label: str, start: int = 0) -> None:
-        self._bar = progress_bar(steps, label)
-        self._bar.update(start)
+        self._bar = progress_bar(steps, label, start=start)
         self._shown: dict[str, str] = {}
 
     def on_step(self, step: int) -> None:

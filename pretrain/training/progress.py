@@ -8,12 +8,19 @@ from tqdm import tqdm
 
 
 def progress_bar(
-    total: int, label: str, unit: str = "step", shown: bool = True, delay: float = 0.0
+    total: int,
+    label: str,
+    unit: str = "step",
+    shown: bool = True,
+    delay: float = 0.0,
+    start: int = 0,
 ) -> tqdm:
-    """A bar over `total` units with rate and time left, on stderr, from `delay` seconds on."""
+    """A bar over `total` units with rate and time left, on stderr, from `delay` seconds on; the
+    first `start` were done before and tell nothing of the rate."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
+        initial=start,
         desc=label,
         unit=unit,
         disable=not shown,

@@ -5,6 +5,7 @@ import pytest
 
 from pretrain.config import load_config
 from pretrain.errors import ConfigError
+from pretrain.training.checkpoint.manifest import saved_step
 from tools import compare_strategies
 from tools.compare_strategies import main, split_seeds
 from tools.comparison.runs import plan
@@ -214,6 +215,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, capsys):
     whole = (run / "metrics.jsonl").read_text().splitlines()
     (run / "result.json").unlink()
     shutil.rmtree(run / "checkpoints" / "step-00000004")
+    assert saved_step(run / "checkpoints") == 2
     assert main(arguments) == 0
     parts = (run / "metrics.jsonl").read_text().splitlines()
     # Times too: the first two steps were not trained again.

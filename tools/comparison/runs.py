@@ -13,6 +13,8 @@ import yaml
 from pretrain.config import Config, DataConfig, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
+from pretrain.training.checkpoint.manifest import saved_step
+from pretrain.training.checkpoint.sameness import CHECKPOINTS
 from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
 from tools.comparison.variants import Variant
 from tools.report import RunResult
@@ -35,6 +37,11 @@ class Run:
     def directory(self) -> Path:
         """Folder of the run."""
         return self.config.run.directory
+
+    @property
+    def saved_step(self) -> int:
+        """Steps of the newest checkpoint that it goes on from; 0 without any."""
+        return saved_step(self.directory / CHECKPOINTS)
 
     @property
     def result(self) -> dict[str, Any] | None:

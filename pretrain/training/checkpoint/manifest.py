@@ -100,6 +100,11 @@ def complete(directory: Path) -> Iterator[Path]:
     return (path for path in newest_first(directory) if (path / MANIFEST).exists())
 
 
+def saved_step(directory: Path) -> int:
+    """Steps of the newest complete checkpoint; 0 without any."""
+    return next((step_of(path) or 0 for path in complete(directory)), 0)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint.
 

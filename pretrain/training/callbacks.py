@@ -20,7 +20,7 @@ from pretrain.files import write_text
 from pretrain.selection.selector import Selection
 from pretrain.training.bad_steps import BadStep
 from pretrain.training.progress import progress_bar
-from pretrain.training.run_directory import SELECTION
+from pretrain.training.run_directory import EVALUATIONS, SELECTION
 from pretrain.training.work import Evaluation
 
 BAD_STEPS = "bad_steps.jsonl"
@@ -150,7 +150,7 @@ class JsonLines(Callback):
         self._selections = Lines(directory / "selection.jsonl", start - 1)
         self._metrics = Lines(directory / "metrics.jsonl", start)
         self._bad_steps = Lines(directory / BAD_STEPS, start - 1)
-        self._evaluations = Lines(directory / "evaluation.jsonl", evaluated)
+        self._evaluations = Lines(directory / EVALUATIONS, evaluated)
 
     def on_selection(self, step: int, selection: Selection) -> None:
         self._selections.add({"step": step, **json.loads(selection.to_json())})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from pretrain import topology as topologies
 from pretrain.config import Config
@@ -19,6 +20,7 @@ from pretrain.data.batches import made_up_batch
 from pretrain.data.feed import BatchFeed
 from pretrain.data.passed import PASSED, passing, read_passed
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_lines
 from pretrain.model.flops import model_cost, peak_flops
 from pretrain.planning import Machine, make_plan
 from pretrain.planning.report import plan_lines
@@ -28,7 +30,7 @@ from pretrain.topology import Topology
 from pretrain.training.bad_steps import RollBackError
 from pretrain.training.polling import check_together
 from pretrain.training.rolling_back import roll_back
-from pretrain.training.run_directory import RunDirectory
+from pretrain.training.run_directory import EVALUATIONS, RunDirectory
 from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.stopping import STOPPED, Stopper
 from pretrain.training.work import Work, build_work
@@ -136,11 +138,18 @@ def _run(
         if config.run.progress:
             callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
     callbacks += Profiler.of(config.profile, topology, engine, directory.path)
+    every = settings.evaluate_every
+    due = found and store.owns(found.folder) and every and start and start % every == 0
+    # The evaluation after the last step is made in any case.
+    missing = due and start < settings.steps and lacks_evaluation(directory.path, start)
+    owed = schedule.at(start - 1) if missing else None
     rolls_back: RollBackError | None = None
     evaluation = None
     try:
         with stopper.listening():
-            evaluation = train(config, topology, engine, feed, evaluator, cost, callbacks, schedule)
+            evaluation = train(
+                config, topology, engine, feed, evaluator, cost, callbacks, schedule, owed
+            )
     except RollBackError as bad:
         rolls_back = bad
     finally:
@@ -179,6 +188,13 @@ def _run(
             f"results in {directory.path}"
         )
     return 0
+
+
+def lacks_evaluation(directory: Path, step: int) -> bool:
+    """Whether evaluation.jsonl has no line after `step` steps; every rank is told by the first."""
+    told = [not any(line["step"] == step for line in json_lines(directory / EVALUATIONS))]
+    dist.broadcast_object_list(told, src=0)
+    return told[0]
 
 
 def check_vocabulary(rows: int, tokens: int) -> None:

@@ -74,8 +74,12 @@ def train(
     cost: ModelCost,
     callbacks: Sequence[Callback],
     schedule: SelectionSchedule,
+    owed: Selection | None = None,
 ) -> Evaluation | None:
     """Run the steps that are left; returns the last evaluation, None for a run that was stopped.
+
+    Args:
+        owed: what to score the model by before the first step, where an evaluation is missing.
 
     Raises:
         UserError: too many steps in a row were bad.
@@ -88,6 +92,10 @@ def train(
     )
     evaluation: Evaluation | None = None
     selection = None
+    if owed is not None:
+        if _evaluate(evaluator, owed, callbacks, engine.steps, meter) is None:
+            return None
+        meter.restart()
     for step, batch in feed:
         if batch.selection is not selection:
             selection = batch.selection

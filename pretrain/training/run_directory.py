@@ -20,10 +20,11 @@ from pretrain.training.checkpoint.sameness import any_checkpoint, changes
 RESULT = "result.json"
 CONFIG = "config.yaml"
 SELECTION = "selection.json"
+EVALUATIONS = "evaluation.jsonl"
 VOCABULARIES = ("vocabulary.json", "vocabulary.model")
 OWN = (
     RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "bad_steps.jsonl",
-    "evaluation.jsonl",
+    EVALUATIONS,
     "tensorboard", "checkpoints", "profile", "stop", "ranks.json", "passed.json",
     *VOCABULARIES,
 )  # fmt: skip

@@ -47,7 +47,7 @@ def find(store: CheckpointStore, config: Config) -> tuple[Found | None, list[str
     if resume not in ("auto", "latest"):
         folder = Path(resume)
         begun = None
-        if folder.resolve().parent != store.directory.resolve():
+        if not store.owns(folder):
             begun = store.newest()  # the same command, started again, goes on
         if begun is None:
             found = Found(folder, store.verified(folder))

@@ -264,6 +264,10 @@ class CheckpointStore:
                 raise CheckpointError(message)
         return manifest
 
+    def owns(self, folder: Path) -> bool:
+        """Whether a checkpoint is one of this run's."""
+        return folder.resolve().parent == self.directory.resolve()
+
     def load(self, folder: Path, manifest: Manifest, engine: Engine) -> None:
         """Put a checkpoint's state into the engine, whatever layout wrote it.
 
@@ -276,6 +280,8 @@ class CheckpointStore:
                 reader.fill(shard)
             shards.take_in(engine, manifest.updates)
         engine.steps = manifest.step
+        if self.owns(folder):
+            self.saved_at = manifest.step
         engine.restore_small(manifest.state)
 
 

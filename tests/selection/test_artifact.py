@@ -258,11 +258,12 @@ def test_a_rank_killed_during_the_fit_is_told_of_within_seconds(tmp_path):
     path = tmp_path / "t"
     with pytest.raises(RuntimeError, match="died"):
         run_gang(3, [(lose_a_rank, str(path))], timeout=60)
+    told = {rank: Path(f"{path}-{rank}") for rank in (0, 2)}
     deadline = time.monotonic() + 20
-    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+    while not all(file.exists() for file in told.values()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for rank in (0, 2):
-        seconds, message = Path(f"{path}-{rank}").read_text().split("\n", 1)
+    for rank, file in told.items():
+        seconds, message = file.read_text().split("\n", 1)
         assert float(seconds) < 20
         assert f"rank {rank} of the 3 ranks" in message
         assert "lost another one" in message

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ def test_asking_in_a_folder_that_is_gone_still_counts(tmp_path):
 
 
 def interrupted(directory: str, task: dict, at: int):
-    """A run that is asked to stop when its evaluation begins at step `at`; and evaluated steps."""
+    """A run that is asked to stop when its evaluation begins at step `at`."""
     from pretrain.training import job
     from pretrain.training.decoding import GreedyDecoder
 
@@ -83,9 +82,7 @@ def interrupted(directory: str, task: dict, at: int):
             "directory": directory, "log_every": 1, "progress": False, "tensorboard": False,
         },
     }  # fmt: skip
-    code = job.run(load_config(None, options | task), discover())
-    lines = (Path(directory) / "evaluation.jsonl").read_text().splitlines()
-    return code, [json.loads(line)["step"] for line in lines]
+    return job.run(load_config(None, options | task), discover())
 
 
 @pytest.mark.distributed
@@ -100,14 +97,20 @@ def interrupted(directory: str, task: dict, at: int):
 )
 def test_a_run_is_stopped_in_an_evaluation_too(data, tmp_path):
     folder = str(tmp_path / "run")
-    go = partial(call_on, 2, interrupted, folder, {"data": data})
-    assert go(2) == [(75, [])] * 2
+
+    def go(at: int) -> tuple[list[int], list[int]]:
+        """Exit codes of both ranks, and evaluated steps."""
+        codes = call_on(2, interrupted, folder, {"data": data}, at)
+        lines = (tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()
+        return codes, [json.loads(line)["step"] for line in lines]
+
+    assert go(2) == ([75, 75], [])
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
     # It is made up for, and may be broken off again.
-    assert go(2) == [(75, [])] * 2
-    assert go(4) == [(75, [2])] * 2
+    assert go(2) == ([75, 75], [])
+    assert go(4) == ([75, 75], [2])
     # The last one too.
-    assert go(0) == [(0, [2, 4])] * 2
+    assert go(0) == ([0, 0], [2, 4])
 
 
 @pytest.mark.distributed

@@ -67,6 +67,7 @@ def call_on(
         answers = [_answer(rank, ranks, pipe, timeout) for rank, (_, pipe) in enumerate(members)]
     except BaseException:
         for process, _ in members:
+            process.join(2.0)  # those that hear of the failure say so
             process.kill()
         raise
     finally:

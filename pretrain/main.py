@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
             # The first rank most likely says the same, and launchers end all others with the first
             # that ends.
             time.sleep(PATIENCE)
-        print(f"error{f' on rank {rank}' * (rank > 0)}: {error}", file=sys.stderr)
+        said = f"error on rank {rank}" if rank else "error"
+        print(f"{said}: {error}", file=sys.stderr)
         return 2
 
 

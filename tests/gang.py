@@ -9,6 +9,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -65,14 +66,11 @@ def call_on(
             there.close()
             members.append((process, here))
         answers = [_answer(rank, ranks, pipe, timeout) for rank, (_, pipe) in enumerate(members)]
-    except BaseException:
-        for process, _ in members:
-            process.join(2.0)  # those that hear of the failure say so
-            process.kill()
-        raise
     finally:
+        # Those that hear of another's failure say so before they end.
+        until = time.monotonic() + 5.0
         for process, _ in members:
-            process.join(5.0)
+            process.join(max(0.0, until - time.monotonic()))
             process.kill()
         for name, stream in zip(STREAMS.values(), (sys.stdout, sys.stderr), strict=True):
             for path in sorted(said.glob(f"*.{name}")):

@@ -88,16 +88,14 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
     work = build_work(config)
     passed = read_passed(directory / PASSED)
     newest = next(complete(directory / CHECKPOINTS), None)
-    saved = read_manifest(newest) if newest else None
-    sampler = work.sampler(
-        saved.state if saved else {}, passed.batch_of(saved.step) if saved else 0
-    )
+    manifest = read_manifest(newest) if newest else None
+    state, start = (manifest.state, manifest.step) if manifest else ({}, 0)
+    sampler = passing(work.sampler(state, passed.batch_of(start)), passed)
     if passed.batch_of(step) < sampler.since:
         raise UserError(
             f"--step {step}: data.blend was another one up to batch {sampler.since:,}, and only "
             "the present one is known; name a later step"
         )
-    sampler = passing(sampler, passed)
     with topologies.start(config, Ranks("none", 0, 1, 0, 1)) as topology:
         schedule = SelectionSchedule(config, topology, work.fitter, sampler)
         every = config.selection.refresh_every

@@ -115,7 +115,7 @@ class Sampler:
     notice = ""
     """What a person should know of a run that goes on."""
     since = 0
-    """First step whose examples it knows."""
+    """First batch whose examples it knows."""
 
     def __init__(self, examples: int, global_batch: int, seed: int) -> None:
         self.examples = examples

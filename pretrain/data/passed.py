@@ -78,6 +78,7 @@ class PassingSampler(Sampler):
         self.sampler = sampler
         self.passed = passed
         self.notice = sampler.notice
+        self.since = sampler.since
 
     def indices(self, step: int, rank: int, ranks: int) -> np.ndarray:
         """Those of the batch that the step sees."""

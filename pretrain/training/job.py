@@ -91,8 +91,8 @@ def _run(
     start = found.manifest.step if found else 0
     heartbeat.begin(start)
     passed = read_passed(directory.path / PASSED)
-    sampler = work.sampler(found.manifest.state if found else {}, passed.batch_of(start))
-    sampler = passing(sampler, passed)
+    state = found.manifest.state if found else {}
+    sampler = passing(work.sampler(state, passed.batch_of(start)), passed)
     saved = found.folder / SELECTION if found and found.manifest.has_table else None
     schedule = SelectionSchedule(config, topology, work.fitter, sampler, saved)
     selection = schedule.at(start)
@@ -117,7 +117,7 @@ def _run(
         "tokenizer": work.tokenizer.fingerprint,
         **work.facts,
     }
-    begun = time.perf_counter() - (found.manifest.state.get("train_seconds", 0.0) if found else 0.0)
+    begun = time.perf_counter() - state.get("train_seconds", 0.0)
     callbacks: list[Callback] = [
         heartbeat,
         Checkpointer(config, store, engine, feed, schedule, stopper, facts, begun),
@@ -138,18 +138,13 @@ def _run(
         if config.run.progress:
             callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
     callbacks += Profiler.of(config.profile, topology, engine, directory.path)
-    every = settings.evaluate_every
-    due = found and store.owns(found.folder) and every and start and start % every == 0
-    # The evaluation after the last step is made in any case.
-    missing = due and start < settings.steps and lacks_evaluation(directory.path, start)
-    owed = schedule.at(start - 1) if missing else None
+    own = found is not None and store.owns(found.folder)
+    owed = schedule.at(start - 1) if owes_evaluation(config, topology, start, own) else None
     rolls_back: RollBackError | None = None
     evaluation = None
     try:
         with stopper.listening():
-            evaluation = train(
-                config, topology, engine, feed, evaluator, cost, callbacks, schedule, owed
-            )
+            evaluation = train(config, topology, engine, feed, evaluator, cost, callbacks, owed)
     except RollBackError as bad:
         rolls_back = bad
     finally:
@@ -190,9 +185,22 @@ def _run(
     return 0
 
 
-def lacks_evaluation(directory: Path, step: int) -> bool:
-    """Whether evaluation.jsonl has no line after `step` steps; every rank is told by the first."""
-    told = [not any(line["step"] == step for line in json_lines(directory / EVALUATIONS))]
+def owes_evaluation(config: Config, topology: Topology, start: int, own: bool) -> bool:
+    """Whether a run that goes on after `start` steps is to be scored before the next: no step is
+    left, or the evaluation after them was broken off. Every rank calls it; the first one looks.
+
+    Args:
+        own: whether it goes on from a checkpoint of its own folder.
+    """
+    every = config.training.evaluate_every
+    if start == config.training.steps:
+        return True
+    if not own or not every or start == 0 or start % every:
+        return False
+    told = [False]
+    if topology.is_first_rank:
+        lines = json_lines(config.run.directory / EVALUATIONS)
+        told = [all(line["step"] != start for line in lines)]
     dist.broadcast_object_list(told, src=0)
     return told[0]
 

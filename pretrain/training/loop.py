@@ -16,7 +16,6 @@ from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
 from pretrain.training.engine import Engine
 from pretrain.training.polling import StoppedError
 from pretrain.training.schedule import learning_rate
-from pretrain.training.selecting import SelectionSchedule
 from pretrain.training.work import Evaluation, Evaluator
 
 
@@ -73,13 +72,13 @@ def train(
     evaluator: Evaluator,
     cost: ModelCost,
     callbacks: Sequence[Callback],
-    schedule: SelectionSchedule,
     owed: Selection | None = None,
 ) -> Evaluation | None:
     """Run the steps that are left; returns the last evaluation, None for a run that was stopped.
 
     Args:
-        owed: what to score the model by before the first step, where an evaluation is missing.
+        owed: what to score the model by before the first step: where no step is left, or an
+            evaluation is missing.
 
     Raises:
         UserError: too many steps in a row were bad.
@@ -93,7 +92,8 @@ def train(
     evaluation: Evaluation | None = None
     selection = None
     if owed is not None:
-        if _evaluate(evaluator, owed, callbacks, engine.steps, meter) is None:
+        evaluation = _evaluate(evaluator, owed, callbacks, engine.steps, meter)
+        if evaluation is None:
             return None
         meter.restart()
     for step, batch in feed:
@@ -128,11 +128,6 @@ def train(
             _stop(callbacks, done)
             return None
         meter.started += time.perf_counter() - paused
-    if evaluation is None:  # no step was left
-        last_selection = schedule.at(settings.steps)
-        evaluation = _evaluate(evaluator, last_selection, callbacks, settings.steps, meter)
-        if evaluation is None:
-            return None
     for callback in callbacks:
         callback.on_end(settings.steps)
     return evaluation

@@ -96,16 +96,16 @@ def interrupted(directory: str, task: dict, at: int):
     ids=lambda data: data.get("task", "arithmetic"),
 )
 def test_a_run_is_stopped_in_an_evaluation_too(data, tmp_path):
-    folder = str(tmp_path / "run")
+    run = tmp_path / "run"
 
     def go(at: int) -> tuple[list[int], list[int]]:
         """Exit codes of both ranks, and evaluated steps."""
-        codes = call_on(2, interrupted, folder, {"data": data}, at)
-        lines = (tmp_path / "run" / "evaluation.jsonl").read_text().splitlines()
+        codes = call_on(2, interrupted, str(run), {"data": data}, at)
+        lines = (run / "evaluation.jsonl").read_text().splitlines()
         return codes, [json.loads(line)["step"] for line in lines]
 
     assert go(2) == ([75, 75], [])
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000002"]
     # It is made up for, and may be broken off again.
     assert go(2) == ([75, 75], [])
     assert go(4) == ([75, 75], [2])

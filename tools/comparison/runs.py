@@ -15,7 +15,7 @@ from pretrain.errors import ConfigError
 from pretrain.files import json_lines
 from pretrain.training.checkpoint.manifest import saved_step
 from pretrain.training.checkpoint.sameness import CHECKPOINTS
-from pretrain.training.run_directory import CONFIG, SELECTION, RunDirectory
+from pretrain.training.run_directory import CONFIG, EVALUATIONS, SELECTION, RunDirectory
 from tools.comparison.variants import Variant
 from tools.report import RunResult
 
@@ -41,6 +41,8 @@ class Run:
     @property
     def saved_step(self) -> int:
         """Steps of the newest checkpoint that it goes on from; 0 without any."""
+        if self.config.checkpoint.resume == "never":
+            return 0
         return saved_step(self.directory / CHECKPOINTS)
 
     @property
@@ -119,7 +121,7 @@ def load_run(run: Run) -> RunResult:
     selection = json.loads((run.directory / SELECTION).read_text(encoding="utf-8"))
     # With selection.refresh_every, the fit is the first line, and selection.json the last.
     fits = list(json_lines(run.directory / "selection.jsonl"))
-    evaluations = list(json_lines(run.directory / "evaluation.jsonl"))
+    evaluations = list(json_lines(run.directory / EVALUATIONS))
     bits = selection["bits"]
     flops = [fit["flops"] for fit in fits if fit.get("flops") is not None]
     return RunResult(

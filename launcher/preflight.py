@@ -26,8 +26,8 @@ import torch
 import torch.distributed as dist
 
 from launcher.environment import environment, node_name
+from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
 from pretrain.errors import UserError
-from pretrain.ranks import Ranks, discover, rendezvous_address
 
 GRACE = 10.0
 STAGES = (

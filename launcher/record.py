@@ -15,8 +15,8 @@ from typing import Any
 from launcher.watch.tails import tail
 from pretrain.errors import UserError
 from pretrain.files import json_lines
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import complete, saved_step
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ if __package__ in (None, ""):  # started as a file: the repository is not on the
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from pretrain.config import parse_arguments
+from pretrain.distributed.ranks import discover
 from pretrain.errors import UserError
-from pretrain.ranks import discover
 
 PATIENCE = 5.0
 """Seconds that other ranks leave the first one to say what is wrong."""

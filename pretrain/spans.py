@@ -1,5 +1,5 @@
 """Named parts of a step, for the profiler (pretrain.training.profiling) and for whoever watches
-that the process gets on (pretrain.training.heartbeat).
+that the process gets on (pretrain.training.health.heartbeat).
 
 A span costs next to nothing while nobody records and nobody watches.
 """

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from pretrain import main
 from pretrain.config import Config, load_config
-from pretrain.ranks import free_port
+from pretrain.distributed.ranks import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = str(ROOT / "pretrain" / "main.py")

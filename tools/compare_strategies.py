@@ -27,10 +27,10 @@ import torch
 from tqdm import tqdm
 
 from pretrain.config import Config, parse_arguments
+from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
-from pretrain.ranks import free_port
-from pretrain.training.progress import progress_bar
+from pretrain.progress import progress_bar
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
 from tools.comparison.variants import parse_variants

@@ -20,20 +20,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from pretrain.data.multilabel import LabelTokenizer
 from pretrain.data.tokenizers import TextTokenizer, WordTokenizer, joining
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
-from tools.interchange import restored_generation
-from tools.interchange.card import model_card
-from tools.interchange.facts import facts_of
-from tools.interchange.folders import CONFIG, INDEX, SINGLE
-from tools.interchange.mapping import Link
-from tools.interchange.settings import config_json
-from tools.interchange.tokenizer_json import differing, tokenizer_config, tokenizer_json
-from tools.interchange.trained import Trained
+from pretrain.tasks.multilabel.data import LabelTokenizer
+from tools.hf import restored_generation
+from tools.hf.card import model_card
+from tools.hf.facts import facts_of
+from tools.hf.folders import CONFIG, INDEX, SINGLE
+from tools.hf.mapping import Link
+from tools.hf.settings import config_json
+from tools.hf.tokenizer_json import differing, tokenizer_config, tokenizer_json
+from tools.hf.trained import Trained
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OWN_TOKENIZER = "pretrain_tokenizer"

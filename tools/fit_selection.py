@@ -21,13 +21,13 @@ from typing import Any
 import torch.distributed as dist
 
 from pretrain.config import PROBED, Config, parse_arguments
+from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
-from pretrain.ranks import discover
-from pretrain.selection import artifact
-from pretrain.selection.exchange import world
+from pretrain.selection.schedule import Fitter, fit_or_load
 from pretrain.selection.selector import Selection
-from pretrain.training.selecting import Fitter, fit_or_load
-from pretrain.training.work import build_work
+from pretrain.selection.table import store as artifact
+from pretrain.selection.table.collectives import world
+from pretrain.tasks.base import build_work
 from tools.readers import reading_config, reading_together
 
 

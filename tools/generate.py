@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pretrain.errors import UserError
-from tools.interchange.facts import facts_of
-from tools.interchange.folders import CONFIG, Weights, inside, read_json
-from tools.interchange.own_model import Sampling, own_model
-from tools.interchange.restored_generation import FACTS, Exported, Restorer
-from tools.interchange.trained import Trained
+from tools.hf.facts import facts_of
+from tools.hf.folders import CONFIG, Weights, inside, read_json
+from tools.hf.own_model import Sampling, own_model
+from tools.hf.restored_generation import FACTS, Exported, Restorer
+from tools.hf.trained import Trained
 
 Answer = Callable[[str], str]
 

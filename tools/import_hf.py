@@ -26,12 +26,12 @@ from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
 from pretrain.training.checkpoint.manifest import MANIFEST, File, Manifest, file_of
-from pretrain.training.checkpoint.pieces import Copy
-from pretrain.training.checkpoint.places import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_files import Copy
+from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
 from tools.export_hf import OWN_TOKENIZER
-from tools.interchange.folders import CONFIG, Weights, inside, read_json
-from tools.interchange.mapping import Link, links
-from tools.interchange.settings import Theirs
+from tools.hf.folders import CONFIG, Weights, inside, read_json
+from tools.hf.mapping import Link, links
+from tools.hf.settings import Theirs
 
 FILE_BYTES = 4 << 30
 """Most bytes of one file of the checkpoint, as far as one parameter and its moments allow."""
@@ -228,7 +228,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
 
 def _rows(config: Config, theirs: int, asked: int | None) -> int:
     """Rows of the embedding: theirs at least, and those of the tokenizer."""
-    from pretrain.training.work import build_work
+    from pretrain.tasks.base import build_work
 
     tokens = build_work(config).tokenizer.size
     if asked is not None:

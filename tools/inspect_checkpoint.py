@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import (
     MANIFEST,
     CheckpointError,
@@ -24,7 +25,6 @@ from pretrain.training.checkpoint.manifest import (
     read_manifest,
     step_of,
 )
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
 
 
 def folders_in(path: Path) -> list[Path]:

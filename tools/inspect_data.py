@@ -24,10 +24,10 @@ import numpy as np
 
 from pretrain.config import Config, parse_arguments
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
-from pretrain.data.indexed.text import IndexedText
-from pretrain.data.text import Chooser
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
+from pretrain.tasks.text.data import Chooser
+from pretrain.tasks.text.indexed import IndexedText
 
 WIDTH = 80
 AT_ONCE = 1 << 20
@@ -120,8 +120,8 @@ def chooser_of(config: Config) -> Chooser | None:
         UserError: a corpus or table cannot be used.
         ConfigError: it is not a configuration of corpora.
     """
-    from pretrain.training.corpus_work import CorpusWork
-    from pretrain.training.selecting import fit_or_load
+    from pretrain.selection.schedule import fit_or_load
+    from pretrain.tasks.text.corpus_task import CorpusWork
 
     if config.data.task != "corpus":
         raise ConfigError(f"--config: data.task is {config.data.task}, expected corpus")

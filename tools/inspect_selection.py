@@ -19,12 +19,12 @@ from typing import Any
 import torch.distributed as dist
 
 from pretrain.config import ESTIMATORS_OF, Config, parse_arguments
-from pretrain.data.arithmetic import Arithmetic
+from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
-from pretrain.ranks import discover
 from pretrain.selection import selector
-from pretrain.selection.exchange import world
 from pretrain.selection.selector import Selection
+from pretrain.selection.table.collectives import world
+from pretrain.tasks.arithmetic.data import Arithmetic
 from tools.readers import reading_config, reading_together
 
 

@@ -23,8 +23,10 @@ from typing import Any
 
 from pretrain.data.indexed import read_manifest, write_manifest
 from pretrain.data.tokenizers import load_tokenizer
+from pretrain.distributed.ranks import Ranks, discover
 from pretrain.errors import UserError
-from pretrain.ranks import Ranks, discover
+from tools.preprocessing.chunks import plan_units
+from tools.preprocessing.coordinator import Desk, refusing
 from tools.preprocessing.corpus import (
     FINISHED,
     Assembly,
@@ -35,12 +37,10 @@ from tools.preprocessing.corpus import (
     parts_folder,
     tokenizing,
 )
-from tools.preprocessing.crew import explained, linked, mpi_world, serving, uses_mpi, work_with
-from tools.preprocessing.desk import Desk, refusing
 from tools.preprocessing.documents import Rules
 from tools.preprocessing.sources import FORMATS, find_sources
-from tools.preprocessing.units import plan_units
 from tools.preprocessing.work import Settings
+from tools.preprocessing.workers import explained, linked, mpi_world, serving, uses_mpi, work_with
 
 
 def prepare(options: argparse.Namespace, ranks: Ranks) -> dict[str, Any] | None:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from pretrain import topology as topologies
 from pretrain.config import FITTED_STRATEGIES, Config, EstimatorName, load_config
-from pretrain.ranks import Ranks
+from pretrain.distributed import topology as topologies
+from pretrain.distributed.ranks import Ranks
 
 
 def reading_config(given: Config, processes: int, estimator: EstimatorName | None = None) -> Config:

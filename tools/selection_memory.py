@@ -4,7 +4,7 @@
 
 prints the table of docs/selector.md. Token frequencies follow Zipf's law (the r-th most frequent
 token has a share of 1/r, normalised); the plan is the one that a fit would make
-(pretrain.selection.plan).
+(pretrain.selection.table.sharding).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pretrain.selection.plan import plan_table
+from pretrain.selection.table.sharding import plan_table
 
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BUDGETS_GIB = (1, 4, 16)

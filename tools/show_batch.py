@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from pretrain import topology as topologies
 from pretrain.config import Config, ParallelConfig, read_yaml
-from pretrain.data.passed import PASSED, passing, read_passed
+from pretrain.data.skipped import PASSED, passing, read_passed
 from pretrain.data.tokenizers import Tokenizer
+from pretrain.distributed import topology as topologies
+from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
-from pretrain.ranks import Ranks
+from pretrain.selection.schedule import SelectionSchedule
+from pretrain.tasks.base import build_work
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import complete, read_manifest
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
 from pretrain.training.run_directory import CONFIG
-from pretrain.training.selecting import SelectionSchedule
-from pretrain.training.work import build_work
 
 OPENS, CLOSES = ">>", "<<"
 

@@ -27,7 +27,7 @@ from pretrain.data.tokenizers import (
     train_pieces,
 )
 from pretrain.errors import UserError
-from pretrain.training.progress import progress_bar
+from pretrain.progress import progress_bar
 
 LISTS = {"characters": CharacterTokenizer, "words": WordTokenizer}
 PIECES = ("unigram", "bpe")

@@ -16,9 +16,9 @@ from launcher.slurm_commands import Job
 from launcher.watch.tails import Tail, json_object, tail
 from pretrain.config import RunConfig, read_yaml
 from pretrain.errors import UserError
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import MANIFEST, newest_first, read_manifest, step_of
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
-from pretrain.training.stopping import STOP
+from pretrain.training.health.stopping import STOP
 
 PARTIAL = ".step-*.partial"
 ASK_SECONDS = 15.0

@@ -8,7 +8,7 @@ from typing import Literal
 
 from launcher.watch.snapshot import Rank, Ranks, Snapshot
 from launcher.watch.words import duration
-from pretrain.training.beats import DONE, Limits
+from pretrain.training.health.liveness import DONE, Limits
 
 Mood = Literal["good", "busy", "waiting", "bad"]
 QUIET_SECONDS = 10.0

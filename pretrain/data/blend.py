@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pretrain.data.batches import Sampler
+from pretrain.data.batch import Sampler
 from pretrain.data.shuffle import permuted
 from pretrain.errors import UserError
 
@@ -142,7 +142,7 @@ class BlendSampler(Sampler):
 
     def indices(self, step: int, rank: int, ranks: int) -> np.ndarray:
         """Sequences of data-parallel rank `rank` of `ranks` at `step`, among those of all sources;
-        shares of a step are dealt out as :meth:`pretrain.data.batches.Sampler.indices` does."""
+        shares of a step are dealt out as :meth:`pretrain.data.batch.Sampler.indices` does."""
         share = self.global_batch // ranks
         first = (step - self.since) * self.global_batch + rank * share
         source, place = self.blend.at(np.arange(first, first + share))

@@ -24,13 +24,13 @@ from megatron.core.transformer.transformer_layer import (
 )
 from torch import Tensor
 
-from pretrain import cpu
 from pretrain.config import Config
+from pretrain.distributed import cpu
+from pretrain.distributed.topology import Topology
 from pretrain.model.attention import Norm, SdpaCoreAttention, document_mask
 from pretrain.model.initialise import initialise, mark_split
 from pretrain.model.linear import ColumnLinear, RowLinear
-from pretrain.model.loss import LossHead
-from pretrain.topology import Topology
+from pretrain.objectives.cross_entropy import LossHead
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretrain.model.loss import BLOCK_ELEMENTS
+from pretrain.objectives.cross_entropy import BLOCK_ELEMENTS
 from pretrain.planning.layout import Layout
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from pretrain.config import Config, ModelConfig, ParallelConfig
-from pretrain.training.zero import accumulates_in_fp32, deepspeed_config, zero_stage
+from pretrain.distributed.zero import accumulates_in_fp32, deepspeed_config, zero_stage
 
 Device = Literal["cpu", "cuda"]
 

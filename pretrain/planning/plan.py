@@ -100,8 +100,8 @@ def vocabulary_of(config: Config) -> int:
     if config.model.vocabulary_size is not None:
         return config.model.vocabulary_size
     if config.data.task == "arithmetic":
-        from pretrain.data.arithmetic import SYMBOLS
         from pretrain.data.tokenizers import SymbolTokenizer
+        from pretrain.tasks.arithmetic.data import SYMBOLS
 
         return config.vocabulary_size(SymbolTokenizer(SYMBOLS).size)
     path = config.data.tokenizer

@@ -17,15 +17,15 @@ import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
 from pretrain.errors import UserError
-from pretrain.selection.chain import chain_order
-from pretrain.selection.counts import Progress
-from pretrain.selection.estimators import ESTIMATORS, mutual_information
-from pretrain.selection.exchange import add_up
-from pretrain.selection.learned import learn_order
-from pretrain.selection.positions import PositionCounts, count_positions
-from pretrain.selection.probe import v_information
-from pretrain.selection.strategies import Order, choose_order
-from pretrain.selection.transforms import Reorder
+from pretrain.selection.estimators.chain import chain_order
+from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
+from pretrain.selection.estimators.probe import v_information
+from pretrain.selection.orders.learned import learn_order
+from pretrain.selection.orders.strategies import Order, choose_order
+from pretrain.selection.orders.transforms import Reorder
+from pretrain.selection.table.collectives import add_up
+from pretrain.selection.table.counts import Progress
+from pretrain.selection.table.positions import PositionCounts, count_positions
 
 MANY, HEAD, TAIL = 24, 10, 5
 """Of more units than MANY, a table shows the first HEAD and the last TAIL."""
@@ -138,7 +138,7 @@ def fit_table(
 ) -> PositionCounts:
     """Count what the estimator of `config` looks at, over the examples of all readers.
 
-    Args and errors: see :func:`pretrain.selection.positions.count_positions`.
+    Args and errors: see :func:`pretrain.selection.table.positions.count_positions`.
 
     Raises:
         UserError: `selection.count_on` is gpu and there is none.

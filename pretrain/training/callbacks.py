@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from pretrain.files import write_text
+from pretrain.progress import progress_bar
 from pretrain.selection.selector import Selection
-from pretrain.training.bad_steps import BadStep
-from pretrain.training.progress import progress_bar
+from pretrain.tasks.base import Evaluation
+from pretrain.training.health.step_guard import BadStep
 from pretrain.training.run_directory import EVALUATIONS, SELECTION
-from pretrain.training.work import Evaluation
 
 BAD_STEPS = "bad_steps.jsonl"
 

@@ -19,20 +19,20 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from pretrain.config import Config
-from pretrain.data.batches import Batch
-from pretrain.model.gpt import GPT, document_inputs, seed_dropout
-from pretrain.spans import span
-from pretrain.topology import Topology
-from pretrain.training import gradients
-from pretrain.training.bad_steps import NOT_FINITE, SPIKE
-from pretrain.training.spikes import SpikeGuard
-from pretrain.training.zero import (
+from pretrain.data.batch import Batch
+from pretrain.distributed.topology import Topology
+from pretrain.distributed.zero import (
     accumulates_in_fp32,
     deepspeed_config,
     owns_norm,
     sharding_optimizer,
     zero_stage,
 )
+from pretrain.model.gpt import GPT, document_inputs, seed_dropout
+from pretrain.spans import span
+from pretrain.training import gradients
+from pretrain.training.health.spikes import SpikeGuard
+from pretrain.training.health.step_guard import NOT_FINITE, SPIKE
 
 _SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 

@@ -10,7 +10,7 @@ from megatron.core import parallel_state
 from torch import Tensor
 from torch.nn import Parameter
 
-from pretrain.topology import Topology
+from pretrain.distributed.topology import Topology
 
 
 def sum_as_computed(parameters: Iterable[Parameter], topology: Topology) -> None:

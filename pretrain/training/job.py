@@ -14,29 +14,29 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain import topology as topologies
 from pretrain.config import Config
-from pretrain.data.batches import made_up_batch
-from pretrain.data.feed import BatchFeed
-from pretrain.data.passed import PASSED, passing, read_passed
+from pretrain.data.batch import made_up_batch
+from pretrain.data.loader import BatchFeed
+from pretrain.data.skipped import PASSED, passing, read_passed
+from pretrain.distributed import topology as topologies
+from pretrain.distributed.ranks import Ranks
+from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
 from pretrain.model.flops import model_cost, peak_flops
 from pretrain.planning import Machine, make_plan
 from pretrain.planning.report import plan_lines
-from pretrain.ranks import Ranks
+from pretrain.selection.schedule import SelectionSchedule
 from pretrain.selection.selector import Selection
-from pretrain.topology import Topology
-from pretrain.training.bad_steps import RollBackError
-from pretrain.training.polling import check_together
-from pretrain.training.rolling_back import roll_back
+from pretrain.tasks.base import Work, build_work
+from pretrain.training.health.rollback import roll_back
+from pretrain.training.health.step_guard import RollBackError
+from pretrain.training.health.stop_check import check_together
+from pretrain.training.health.stopping import STOPPED, Stopper
 from pretrain.training.run_directory import EVALUATIONS, RunDirectory
-from pretrain.training.selecting import SelectionSchedule
-from pretrain.training.stopping import STOPPED, Stopper
-from pretrain.training.work import Work, build_work
 
 if TYPE_CHECKING:
-    from pretrain.training.heartbeat import Heartbeat
+    from pretrain.training.health.heartbeat import Heartbeat
 
 
 def run(config: Config, ranks: Ranks) -> int:
@@ -54,7 +54,7 @@ def run(config: Config, ranks: Ranks) -> int:
         stopper.forget()
         directory.keep_tokenizer(work.tokenizer)
     with topologies.start(config, ranks) as topology:
-        from pretrain.training.heartbeat import Heartbeat
+        from pretrain.training.health.heartbeat import Heartbeat
 
         heartbeat = Heartbeat(config.run, topology, directory.path)
         with heartbeat.beating():
@@ -74,8 +74,8 @@ def _run(
     from pretrain.model.gpt import build
     from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
     from pretrain.training.checkpoint.callback import Checkpointer
-    from pretrain.training.checkpoint.resuming import find
-    from pretrain.training.checkpoint.sameness import CHECKPOINTS
+    from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+    from pretrain.training.checkpoint.resume import find
     from pretrain.training.checkpoint.store import SELECTION, CheckpointStore
     from pretrain.training.engine import Engine
     from pretrain.training.loop import train

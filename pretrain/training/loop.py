@@ -6,17 +6,17 @@ import time
 from collections.abc import Sequence
 
 from pretrain.config import Config
-from pretrain.data.feed import BatchFeed
+from pretrain.data.loader import BatchFeed
+from pretrain.distributed.topology import Topology, device_name
 from pretrain.model.flops import ModelCost, peak_flops
 from pretrain.selection.selector import Selection
 from pretrain.spans import span
-from pretrain.topology import Topology, device_name
-from pretrain.training.bad_steps import BadSteps
+from pretrain.tasks.base import Evaluation, Evaluator
 from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
 from pretrain.training.engine import Engine
-from pretrain.training.polling import StoppedError
+from pretrain.training.health.step_guard import BadSteps
+from pretrain.training.health.stop_check import StoppedError
 from pretrain.training.schedule import learning_rate
-from pretrain.training.work import Evaluation, Evaluator
 
 
 class Meter:

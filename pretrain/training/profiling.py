@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pretrain import spans
 from pretrain.config import ProfileConfig
-from pretrain.topology import Topology
+from pretrain.distributed.topology import Topology
 from pretrain.training.callbacks import Callback
 from pretrain.training.engine import Engine
 

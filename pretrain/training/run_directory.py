@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.config import Config, read_yaml
-from pretrain.data.multilabel import LabelTokenizer
 from pretrain.data.tokenizers import TextTokenizer, Tokenizer, save_tokenizer
 from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import write_text
-from pretrain.training.checkpoint.sameness import any_checkpoint, changes
+from pretrain.tasks.multilabel.data import LabelTokenizer
+from pretrain.training.checkpoint.compatibility import any_checkpoint, changes
 
 RESULT = "result.json"
 CONFIG = "config.yaml"

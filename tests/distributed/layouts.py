@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pretrain import topology
 from pretrain.config import Config, load_config
+from pretrain.distributed import topology
 from pretrain.training.schedule import learning_rate
 
 STEPS = 20
@@ -127,7 +127,7 @@ def make_config(layout: Layout, **model: Any) -> Config:
 def train(config: Config) -> list[tuple[float, float]]:
     """(loss, gradient norm) of each step on batches that everybody draws alike."""
     with topology.start(config) as here:
-        from pretrain.data.batches import Batch
+        from pretrain.data.batch import Batch
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 

@@ -6,10 +6,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from pretrain import topology
+from pretrain.distributed import topology
 from pretrain.errors import ConfigError
+from pretrain.testing.processes import call_on, run_gang
 from tests.distributed.layouts import Layout, make_config, train
-from tests.gang import call_on, run_gang
 
 
 def train_in_fp16(config):

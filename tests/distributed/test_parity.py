@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from pretrain.testing.processes import call_on
 from tests.distributed.layouts import STEPS, SUBSET, Layout, every_layout, make_config, train
-from tests.gang import call_on
 
 LOSS = {"fp32": 1e-5, "bf16": 2e-2}
 NORM = {"fp32": 1e-4, "bf16": 1e-1}

@@ -5,17 +5,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pretrain import topology
 from pretrain.config import Config, load_config
-from pretrain.data.arithmetic import Arithmetic
-from pretrain.data.batches import Sampler
-from pretrain.selection import traffic
-from pretrain.selection.counts import Pairs, count_pairs, empty_counts, window
-from pretrain.selection.documents import Documents, Examples, stream_of
-from pretrain.selection.estimators import ESTIMATORS, mutual_information, presence_information
-from pretrain.selection.pointwise import Pointwise, Scorer
-from pretrain.selection.positions import count_positions
-from tests.gang import run_gang
+from pretrain.data.batch import Sampler
+from pretrain.distributed import topology
+from pretrain.ragged import Documents, Examples, stream_of
+from pretrain.selection.estimators.information import (
+    ESTIMATORS,
+    mutual_information,
+    presence_information,
+)
+from pretrain.selection.estimators.pointwise import Pointwise, Scorer
+from pretrain.selection.table import traffic
+from pretrain.selection.table.counts import Pairs, count_pairs, empty_counts, window
+from pretrain.selection.table.positions import count_positions
+from pretrain.tasks.arithmetic.data import Arithmetic
+from pretrain.testing.processes import run_gang
 from tests.selection.brute_force import brute_force, cells_of, random_examples
 from tools.inspect_selection import inspect
 
@@ -208,8 +212,8 @@ def test_the_bytes_sent_are_those_of_the_formula(ranks):
 
 
 def share_out(parallel: dict) -> tuple[bool, tuple[int, ...], str]:
-    from pretrain.training.selecting import SelectionSchedule
-    from pretrain.training.work import build_work
+    from pretrain.selection.schedule import SelectionSchedule
+    from pretrain.tasks.base import build_work
 
     config = load_config(None, {"parallel": parallel, "run": {"progress": False}})
     with topology.start(config) as here:

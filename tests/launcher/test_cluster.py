@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from launcher.record import Record
-from pretrain.ranks import free_port
+from pretrain.distributed.ranks import free_port
 from tests.launcher.cluster import Cluster, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from launcher.preflight import Times, laggards, neighbours, report, slow, verdicts
-from pretrain.ranks import free_port
+from pretrain.distributed.ranks import free_port
 
 SECONDS = 12
 

@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from pretrain import topology
+from pretrain.distributed import topology
+from pretrain.testing.processes import call_on
 from tests.distributed.layouts import Layout, make_config, train
-from tests.gang import call_on
 
 DRAWS = 300
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pretrain import topology
 from pretrain.config import load_config
+from pretrain.distributed import topology
 from pretrain.model.flops import model_cost, peak_flops
-from tests.gang import run_gang
+from pretrain.testing.processes import run_gang
 
 MODELS = [
     {"preset": "gpt2"},

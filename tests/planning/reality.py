@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain import topology
 from pretrain.config import load_config
+from pretrain.distributed import topology
 from pretrain.planning import Layout
 from pretrain.planning.activations import activations
 from pretrain.planning.memory import memory_of
@@ -107,11 +107,11 @@ def state_and_plan(
     Args:
         bucket: elements of DeepSpeed's buckets, so that the model has several as real ones do.
     """
-    from pretrain.training import zero
+    from pretrain.distributed import zero
 
     zero.LARGEST_BUCKET = bucket
     with topology.start(config) as here:
-        from pretrain.data.batches import made_up_batch
+        from pretrain.data.batch import made_up_batch
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 

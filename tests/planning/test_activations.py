@@ -7,7 +7,7 @@ import pytest
 
 from pretrain.planning import Layout
 from pretrain.planning.activations import activations, in_flight
-from tests.gang import run_gang
+from pretrain.testing.processes import run_gang
 from tests.planning.reality import make_config, saved_and_planned
 
 LLAMA = {"preset": "llama", "kv_heads": 2}

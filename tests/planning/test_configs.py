@@ -8,7 +8,7 @@ import pytest
 from pretrain.config import load_config
 from pretrain.main import main
 from pretrain.planning import make_plan
-from tests.gang import run_gang
+from pretrain.testing.processes import run_gang
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Parameters in billions, GPUs.

@@ -6,7 +6,7 @@ import pytest
 
 from pretrain.planning import Layout
 from pretrain.planning.memory import largest, memory_of
-from tests.gang import run_gang
+from pretrain.testing.processes import run_gang
 from tests.planning.reality import make_config, state_and_plan
 
 BUCKET = 20_000

@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from pretrain.selection.counts import Pairs, ShardedCounts
-from pretrain.selection.documents import Documents, Examples
+from pretrain.ragged import Documents, Examples
+from pretrain.selection.table.counts import Pairs, ShardedCounts
 
 
 def brute_force(examples: Examples, pairs: Pairs) -> Counter:

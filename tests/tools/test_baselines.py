@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from pretrain.selection.documents import Documents
+from pretrain.ragged import Documents
 from tools.baselines.labels import (
     main,
     most_likely,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.ranks import free_port
+from pretrain.distributed.ranks import free_port
 from tools.fit_selection import main
 
 SMOKE = "configs/smoke/multiplication.yaml"

@@ -19,7 +19,8 @@ from pretrain.data.sentences import split_sentences
 from pretrain.data.tokenizers import CharacterTokenizer, load_tokenizer, save_tokenizer
 from pretrain.errors import UserError
 from tools.preprocess_data import main
-from tools.preprocessing import crew, parts
+from tools.preprocessing import shards as parts
+from tools.preprocessing import workers as crew
 from tools.preprocessing.corpus import parts_folder
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .\n"

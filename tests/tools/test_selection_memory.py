@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pretrain.selection.plan import SLACK, plan_table
+from pretrain.selection.table.sharding import SLACK, plan_table
 from tools.selection_memory import cell, main, zipf_pairs
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pretrain.config import load_config
-from pretrain.ranks import discover
-from tests.gang import call_on, run_gang
+from pretrain.distributed.ranks import discover
+from pretrain.testing.processes import call_on, run_gang
 
 LAYOUTS = {
     "dp": {},
@@ -46,7 +46,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 def weights(folder: Path, step: int) -> dict[str, np.ndarray]:
     from pretrain.training.checkpoint.manifest import folder_name, read_manifest
-    from pretrain.training.checkpoint.pieces import PieceReader
+    from pretrain.training.checkpoint.tensor_files import PieceReader
 
     checkpoint = folder / "checkpoints" / folder_name(step)
     reader = PieceReader.alone([checkpoint / name for name in read_manifest(checkpoint).rank_files])

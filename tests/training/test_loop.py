@@ -3,12 +3,12 @@
 import pytest
 
 from pretrain.config import load_config
+from pretrain.distributed.ranks import Ranks
+from pretrain.distributed.zero import deepspeed_config, owns_norm, zero_stage
 from pretrain.errors import ConfigError
 from pretrain.model.flops import ModelCost
-from pretrain.ranks import Ranks
 from pretrain.training import loop
 from pretrain.training.run_directory import RunDirectory
-from pretrain.training.zero import deepspeed_config, owns_norm, zero_stage
 
 
 class FakeTopology:

@@ -9,9 +9,9 @@ import pytest
 
 from pretrain import spans
 from pretrain.config import load_config
+from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError
-from pretrain.ranks import discover
-from tests.gang import run_gang
+from pretrain.testing.processes import run_gang
 
 NAMES = {"data", "selection", "forward", "backward", "reduction", "optimizer"}
 SETTINGS = {

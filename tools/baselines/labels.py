@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, parse_arguments
-from pretrain.data.multilabel import LabelledExamples, Multilabel, split
 from pretrain.data.tokenizers import split_words
 from pretrain.errors import ConfigError, UserError
-from pretrain.selection.documents import Documents
-from pretrain.training.label_scores import LabelCounts, count_labels
-from pretrain.training.multilabel_work import MANY
-from pretrain.training.progress import progress_bar
+from pretrain.progress import progress_bar
+from pretrain.ragged import Documents
+from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, split
+from pretrain.tasks.multilabel.scores import LabelCounts, count_labels
+from pretrain.tasks.multilabel.task import MANY
 
 THRESHOLD = 0.5
 

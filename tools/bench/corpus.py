@@ -83,9 +83,9 @@ def memory_mib() -> dict[str, float]:
 def read(prefix: Path, strategy: str, batch: int, length: int, steps: int) -> dict[str, Any]:
     """Open a corpus, serve batches, and say how long each took."""
     from pretrain.config import load_config
-    from pretrain.data.corpus import BlendedCorpus
-    from pretrain.data.text import Chooser, PlannedText
-    from pretrain.training.text_work import transform_of
+    from pretrain.tasks.text.corpus import BlendedCorpus
+    from pretrain.tasks.text.data import Chooser, PlannedText
+    from pretrain.tasks.text.task import transform_of
 
     config = load_config(
         None,

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import newest_first
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
+from pretrain.training.health.stopping import STOP
 from pretrain.training.run_directory import CONFIG
-from pretrain.training.stopping import STOP
 from tools.bench.fault_runs import EVALUATE_EVERY, SAVE_EVERY, STEPS, Attempt, Layout
 
 Kind = Callable[[Path, Layout, Path, random.Random], None]

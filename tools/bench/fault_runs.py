@@ -13,11 +13,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pretrain.ranks import free_port
+from pretrain.distributed.ranks import free_port
+from pretrain.testing.forks import environment, forks
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import CheckpointError, newest_first, read_manifest
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
 from pretrain.training.run_directory import RESULT
-from tools.bench.forks import environment, forks
 
 STEPS = 60
 SAVE_EVERY = 7

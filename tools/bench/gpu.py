@@ -30,17 +30,17 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.distributed.topology import device_name, pick_device
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import written_whole
 from pretrain.model.flops import FORMULA, model_cost, peak_flops
-from pretrain.topology import device_name, pick_device
+from tools.bench.baseline_pytorch import run_plain
 from tools.bench.cooccurrence import CORPUS_CHARACTERS, docstrings, words_of
-from tools.bench.orders import Memory, Side, contest
-from tools.bench.ours import ALONE, TOKENIZER, run_ours
-from tools.bench.plain import run_plain
+from tools.bench.interleaved import Memory, Side, contest
+from tools.bench.rounds import significant
 from tools.bench.selection_share import SPECIALS, measure_share
+from tools.bench.subject import ALONE, TOKENIZER, run_ours
 from tools.bench.train_step import Kind, changed, listed
-from tools.bench.turns import significant
 
 Turns = list[tuple[float, Memory]]
 """Of one side in each round: seconds per step, and memory."""

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pretrain.config import Config
-from pretrain.topology import pick_device, share_threads
-from tools.bench.orders import Orders
-from tools.bench.ours import ALONE, TOKENIZER, batch_of
+from pretrain.distributed.topology import pick_device, share_threads
+from tools.bench.interleaved import Orders
+from tools.bench.subject import ALONE, TOKENIZER, batch_of
 
 FOREVER = 10**9
 

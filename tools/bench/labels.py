@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from pretrain.errors import UserError
-from pretrain.selection.counts import Pairs, ShardedCounts, count_pairs
-from pretrain.selection.documents import Documents, Examples, stream_of
+from pretrain.ragged import Documents, Examples, stream_of
+from pretrain.selection.table.counts import Pairs, ShardedCounts, count_pairs
 from tools.bench.cooccurrence import count_vectorizer_labels
 from tools.bench.two_ranks import CHUNK_TOKENS
 

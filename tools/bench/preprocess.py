@@ -51,7 +51,7 @@ from pretrain.data.tokenizers import (
 from pretrain.errors import UserError
 from tools import preprocess_data
 from tools.bench.cooccurrence import natural_corpus
-from tools.bench.turns import extremes, median, ratios, significant, take_turns
+from tools.bench.rounds import extremes, median, ratios, significant, take_turns
 
 SIZE = 16_000
 """Of the tokenizer."""

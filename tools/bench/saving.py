@@ -21,11 +21,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pretrain import topology as topologies
 from pretrain.config import Config, ParallelConfig, load_config
+from pretrain.distributed import topology as topologies
 from pretrain.errors import UserError
 from pretrain.training.checkpoint.manifest import Manifest, newest_first
-from tools.bench.ours import ALONE, TOKENIZER, batch_of
+from tools.bench.subject import ALONE, TOKENIZER, batch_of
 
 WAYS = {"at once": False, "beside": True}
 QUIET_STEPS = 3

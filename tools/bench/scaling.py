@@ -24,13 +24,13 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
-from pretrain.ranks import free_port
-from tools.bench.forks import environment
-from tools.bench.orders import Side, contest
-from tools.bench.ours import run_ours
+from pretrain.testing.forks import environment
+from tools.bench.interleaved import Side, contest
+from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
+from tools.bench.subject import run_ours
 from tools.bench.train_step import DEFAULTS, changed, counts, listed
-from tools.bench.turns import Seconds, extremes, median, ratios, take_turns
 
 ONE = "1 process"
 

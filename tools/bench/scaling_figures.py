@@ -23,9 +23,9 @@ from pretrain.config import Config, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
 from pretrain.planning import Machine, Plan, make_plan
 from pretrain.planning.step_time import bubble_fraction
-from pretrain.selection.traffic import Work, query_bytes
-from pretrain.training.beats import Beat
-from pretrain.training.heartbeat import STAGGERED_RANKS
+from pretrain.selection.table.traffic import Work, query_bytes
+from pretrain.training.health.heartbeat import STAGGERED_RANKS
+from pretrain.training.health.liveness import Beat
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = ("llama_7b", "llama_70b", "gpt_175b")

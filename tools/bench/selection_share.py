@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from pretrain import topology as topologies
 from pretrain.config import Config, load_config
-from pretrain.data.batches import Batch, Sampler
-from pretrain.data.feed import BatchFeed
-from pretrain.data.text import Chooser, PlannedText, Text
-from pretrain.ranks import Ranks
-from pretrain.selection.counts import count_pairs, window
-from pretrain.selection.documents import Documents, Examples, stream_of
-from pretrain.selection.pointwise import Pointwise, Scorer
-from pretrain.selection.transforms import Insert
+from pretrain.data.batch import Batch, Sampler
+from pretrain.data.loader import BatchFeed
+from pretrain.distributed import topology as topologies
+from pretrain.distributed.ranks import Ranks
+from pretrain.ragged import Documents, Examples, stream_of
+from pretrain.selection.estimators.pointwise import Pointwise, Scorer
+from pretrain.selection.orders.transforms import Insert
+from pretrain.selection.table.counts import count_pairs, window
+from pretrain.tasks.text.data import Chooser, PlannedText, Text
 
 ALONE = Ranks("none", 0, 1, 0, 1)
 SENTENCE = 20

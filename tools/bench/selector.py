@@ -41,16 +41,16 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from pretrain.cpu import keep_freed_memory
+from pretrain.distributed.cpu import keep_freed_memory
 from pretrain.errors import UserError
-from pretrain.selection.counts import DEFAULT_BUDGET, ShardedCounts
-from pretrain.selection.documents import Documents
-from pretrain.selection.plan import Layout, LayoutChoice
-from pretrain.selection.pointwise import Pointwise, Scorer
+from pretrain.ragged import Documents
+from pretrain.selection.estimators.pointwise import Pointwise, Scorer
+from pretrain.selection.table.counts import DEFAULT_BUDGET, ShardedCounts
+from pretrain.selection.table.sharding import Layout, LayoutChoice
 from tools.bench import cooccurrence
 from tools.bench.labels import check_labels, count_labels, labelled_paragraphs
+from tools.bench.rounds import Route, clocked, take_turns
 from tools.bench.selector_summary import in_words, machine, plans, summary
-from tools.bench.turns import Route, clocked, take_turns
 from tools.bench.two_ranks import Job, TwoRanks, two_ranks
 
 SIZES = {

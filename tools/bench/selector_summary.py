@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pretrain.selection.counts import Marginals
-from pretrain.selection.plan import Layout
+from pretrain.selection.table.counts import Marginals
+from pretrain.selection.table.sharding import Layout
 from tools.bench.cooccurrence import windowed_pairs
-from tools.bench.turns import Seconds, extremes, median, ratios, significant
+from tools.bench.rounds import Seconds, extremes, median, ratios, significant
 from tools.bench.two_ranks import Job, Part, planned, spread
 
 BASELINES = ("scipy_sparse", "python_dict", "glove_cooccur")

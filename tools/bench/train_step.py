@@ -41,14 +41,14 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.distributed.topology import device_name, pick_device, share_threads
 from pretrain.errors import ConfigError, UserError
-from pretrain.topology import device_name, pick_device, share_threads
+from tools.bench.baseline_pytorch import run_plain
 from tools.bench.hugging_face import run_hugging_face
+from tools.bench.interleaved import Memory, Orders, Side, contest, missing
 from tools.bench.lightning_gpt import run_lightning
-from tools.bench.orders import Memory, Orders, Side, contest, missing
-from tools.bench.ours import ALONE, run_bare, run_ours
-from tools.bench.plain import run_plain
-from tools.bench.turns import Seconds, extremes, median, ratios, take_turns
+from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
+from tools.bench.subject import ALONE, run_bare, run_ours
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {

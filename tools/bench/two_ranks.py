@@ -13,18 +13,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.cpu import keep_freed_memory
+from pretrain.distributed.cpu import keep_freed_memory
+from pretrain.distributed.ranks import free_port
 from pretrain.errors import UserError
-from pretrain.ranks import free_port
-from pretrain.selection.counts import (
+from pretrain.ragged import Documents, Examples, stream_of
+from pretrain.selection.table.counts import (
     DEFAULT_BUDGET,
     Marginals,
     ShardedCounts,
     count_pairs,
     window,
 )
-from pretrain.selection.documents import Documents, Examples, stream_of
-from pretrain.selection.plan import LayoutChoice, assign_rows, plan_table
+from pretrain.selection.table.sharding import LayoutChoice, assign_rows, plan_table
 
 CHUNK_TOKENS = 1 << 20
 DOCUMENT_TOKENS = 1000

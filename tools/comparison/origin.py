@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pretrain.topology import device_name
+from pretrain.distributed.topology import device_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

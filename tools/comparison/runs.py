@@ -13,8 +13,8 @@ import yaml
 from pretrain.config import Config, DataConfig, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import saved_step
-from pretrain.training.checkpoint.sameness import CHECKPOINTS
 from pretrain.training.run_directory import CONFIG, EVALUATIONS, SELECTION, RunDirectory
 from tools.comparison.variants import Variant
 from tools.report import RunResult

@@ -26,10 +26,10 @@ from pretrain.data.tokenizers import TextTokenizer
 from pretrain.errors import UserError
 from pretrain.files import written_whole
 from tools.preprocessing.checksums import checksum
-from tools.preprocessing.desk import Phase, Task
-from tools.preprocessing.parts import Counts
+from tools.preprocessing.chunks import Unit
+from tools.preprocessing.coordinator import Phase, Task
+from tools.preprocessing.shards import Counts
 from tools.preprocessing.sources import Source
-from tools.preprocessing.units import Unit
 from tools.preprocessing.work import Settings, bad_lines
 
 PACKAGES = ("mifirst", "numpy", "sentencepiece", "sentencex", "tokenizers")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from pretrain.errors import UserError
 from tools.preprocessing.checksums import Hashed
+from tools.preprocessing.chunks import Unit, parquet_file
 from tools.preprocessing.sources import damage, open_raw, unpacked
-from tools.preprocessing.units import Unit, parquet_file
 
 SHOWN = 120
 """Characters of a bad line that are kept."""

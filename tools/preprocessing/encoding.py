@@ -22,7 +22,7 @@ import sentencepiece
 
 from pretrain.data.tokenizers import HuggingFaceTokenizer, SentencePieceTokenizer, TextTokenizer
 from pretrain.data.tokenizers.pieces import SPACE
-from tools.preprocessing.words import WordTable
+from tools.preprocessing.cache import WordTable
 
 Encoder = Callable[[Sequence[str]], list[bytes]]
 """Texts to the bytes of their ids."""

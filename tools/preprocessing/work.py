@@ -16,9 +16,10 @@ import numpy as np
 from pretrain.data.indexed import IndexLayout, token_type
 from pretrain.data.sentences import split_sentences
 from pretrain.data.tokenizers import load_tokenizer
+from tools.preprocessing.chunks import Unit
 from tools.preprocessing.documents import Bad, Reader, Rules
 from tools.preprocessing.encoding import make_encoder
-from tools.preprocessing.parts import (
+from tools.preprocessing.shards import (
     Counts,
     PartWriter,
     committed,
@@ -26,7 +27,6 @@ from tools.preprocessing.parts import (
     mark_merged,
     part_path,
 )
-from tools.preprocessing.units import Unit
 
 BATCH_CHARACTERS = 2**19
 ENTRIES = 2**20

@@ -7,16 +7,16 @@ import time
 from typing import Any
 
 from pretrain.config import Config
-from pretrain.data.feed import BatchFeed
+from pretrain.data.loader import BatchFeed
 from pretrain.errors import UserError
+from pretrain.selection.schedule import SelectionSchedule
 from pretrain.spans import span
 from pretrain.training.callbacks import Callback
 from pretrain.training.checkpoint.manifest import Manifest
 from pretrain.training.checkpoint.shards import updates_of
 from pretrain.training.checkpoint.store import CheckpointStore
 from pretrain.training.engine import Engine
-from pretrain.training.selecting import SelectionSchedule
-from pretrain.training.stopping import Stopper
+from pretrain.training.health.stopping import Stopper
 
 
 class Checkpointer(Callback):

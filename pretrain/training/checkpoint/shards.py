@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from pretrain.model.initialise import global_name, split_dimension
-from pretrain.training.checkpoint.places import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
 from pretrain.training.engine import Engine
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import CheckpointConfig
-from pretrain.topology import Topology, own_store
+from pretrain.distributed.topology import Topology, own_store
 from pretrain.training.checkpoint import shards
 from pretrain.training.checkpoint.manifest import (
     MANIFEST,
@@ -38,7 +38,7 @@ from pretrain.training.checkpoint.manifest import (
     step_of,
     sync,
 )
-from pretrain.training.checkpoint.pieces import Copy, PieceReader
+from pretrain.training.checkpoint.tensor_files import Copy, PieceReader
 from pretrain.training.engine import Engine
 
 SELECTION = "selection"

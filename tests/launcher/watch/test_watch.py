@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from launcher.__main__ import main
-from tests.gang import call_on
+from pretrain.testing.processes import call_on
 
 
 @pytest.fixture

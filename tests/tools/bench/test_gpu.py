@@ -7,7 +7,7 @@ import torch
 
 from tools.bench import gpu
 from tools.bench.gpu import SIZES, config_of, main, summary, table, time_sides
-from tools.bench.orders import Memory, Orders
+from tools.bench.interleaved import Memory, Orders
 from tools.bench.train_step import Kind
 
 

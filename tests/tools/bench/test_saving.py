@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.gang import call_on
+from pretrain.testing.processes import call_on
 from tools.bench.saving import main, table
 
 SMALL = """

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pretrain.errors import UserError
-from pretrain.selection.counts import Marginals
+from pretrain.selection.table.counts import Marginals
 from tools.bench import cooccurrence, selector
 from tools.bench import labels as labels_module
 from tools.bench.labels import check_labels, count_labels, labelled_paragraphs
+from tools.bench.rounds import clocked, extremes, median, ratios, take_turns
 from tools.bench.selector_summary import in_words, machine, plans, summary
-from tools.bench.turns import clocked, extremes, median, ratios, take_turns
 from tools.bench.two_ranks import Job, Part, TwoRanks, spread
 
 

@@ -5,7 +5,7 @@ import torch
 
 from pretrain.config import load_config
 from tools.bench import train_step
-from tools.bench.orders import Memory
+from tools.bench.interleaved import Memory
 from tools.bench.plain_gpt import PlainGPT, PlainTrainer
 from tools.bench.train_step import KINDS, changed, chosen, main, summary, table
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pretrain.data.jsonl import read_texts
 from pretrain.errors import UserError
 from tools.preprocessing.checksums import checksum
+from tools.preprocessing.chunks import plan_units
 from tools.preprocessing.documents import Bad, Reader, Rules
 from tools.preprocessing.sources import find_sources
-from tools.preprocessing.units import plan_units
 
 RULES = Rules("text", 1, 1000)
 LINES = ["a\n", "bb\n", "\n", "\n", " \n", "\r\n", "c d\r\n", "é\n"]

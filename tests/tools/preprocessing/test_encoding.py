@@ -9,9 +9,9 @@ from pretrain.data.tokenizers import (
     WordTokenizer,
     train_pieces,
 )
-from tools.preprocessing import words
+from tools.preprocessing import cache as words
+from tools.preprocessing.cache import WordTable
 from tools.preprocessing.encoding import make_encoder, words_stand_alone
-from tools.preprocessing.words import WordTable
 
 STEMS = ["walk", "talk", "jump", "play", "open", "close", "answer", "turn", "order", "follow"]
 ENDINGS = ("", "s", "ed", "ing", "er")

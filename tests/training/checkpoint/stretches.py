@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from pretrain import topology
 from pretrain.config import Config
+from pretrain.distributed import topology
 from tests.distributed.layouts import VOCABULARY
 
 Trace = list[tuple[float, float]]
@@ -15,7 +15,7 @@ Trace = list[tuple[float, float]]
 
 def batch_at(step: int, config: Config, here: topology.Topology):
     """The batch of a step, whatever the layout."""
-    from pretrain.data.batches import Batch
+    from pretrain.data.batch import Batch
 
     generator = torch.Generator().manual_seed(step)
     tokens = torch.randint(0, VOCABULARY, (16, 17), generator=generator)
@@ -48,7 +48,7 @@ def stretch(config: Config, folder: Path, until: int, save: bool = True) -> Trac
     of each step."""
     with topology.start(config) as here:
         from pretrain.model.gpt import build
-        from pretrain.training.checkpoint.resuming import find
+        from pretrain.training.checkpoint.resume import find
         from pretrain.training.checkpoint.store import CheckpointStore
         from pretrain.training.engine import Engine
 
@@ -72,8 +72,8 @@ def stretch(config: Config, folder: Path, until: int, save: bool = True) -> Trac
 def state_in(folder: Path, step: int) -> dict[str, torch.Tensor]:
     """Every parameter and moment of a checkpoint, undivided."""
     from pretrain.training.checkpoint.manifest import folder_name, read_manifest
-    from pretrain.training.checkpoint.pieces import PieceReader
-    from pretrain.training.checkpoint.places import KINDS
+    from pretrain.training.checkpoint.tensor_files import PieceReader
+    from pretrain.training.checkpoint.tensor_index import KINDS
 
     path = folder / folder_name(step)
     reader = PieceReader.alone([path / name for name in read_manifest(path).rank_files])

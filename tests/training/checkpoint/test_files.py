@@ -19,8 +19,8 @@ from pretrain.training.checkpoint.manifest import (
     newest_first,
     read_manifest,
 )
-from pretrain.training.checkpoint.pieces import WHOLES, Copy, PieceReader
-from pretrain.training.checkpoint.places import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_files import WHOLES, Copy, PieceReader
+from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
 from tools import inspect_checkpoint
 
 NAME = "decoder.layers.0.mlp.linear_fc1.weight"

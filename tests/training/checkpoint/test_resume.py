@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pretrain.testing.processes import call_on
 from tests.distributed.layouts import Layout, make_config
-from tests.gang import call_on
 from tests.training.checkpoint.stretches import state_in, stretch
 
 HALF, LONG_HALF, FURTHER = 6, 20, 10

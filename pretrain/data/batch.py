@@ -1,0 +1,191 @@
+"""A batch, and the order in which examples are drawn.
+
+Which examples a step sees is a pure function of (seed, step): every rank can compute any part of
+it, so resuming, or another number of ranks, needs no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.data.fixed_width import Task, assemble
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences for one data-parallel rank and step.
+
+    Attributes:
+        tokens: [b, s] int64 inputs.
+        labels: [b, s] int64, the token after each input.
+        mask: [b, s] float32, 1 where the label counts in the loss.
+        target_tokens: labels that count, over all data-parallel ranks.
+        positions: [b, s] int64 of each input in its document, where several documents are packed
+            into a sequence and do not see each other; None where a sequence is one document.
+        selection_seconds: what the step had to wait for this batch.
+        selection: what the targets were selected by.
+        stop: whether the run is to stop after this step; the same on all ranks.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    mask: Tensor
+    target_tokens: int
+    positions: Tensor | None = None
+    selection_seconds: float = 0.0
+    selection: Any = None
+    stop: bool = False
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        positions = self.positions
+        if positions is not None:
+            positions = positions.to(device, non_blocking=True)
+        return replace(
+            self,
+            tokens=self.tokens.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+            positions=positions,
+        )
+
+    def micro_batches(self, size: int) -> Iterator[Batch]:
+        """Consecutive parts of `size` sequences."""
+        for first in range(0, len(self.tokens), size):
+            part = slice(first, first + size)
+            yield Batch(
+                self.tokens[part],
+                self.labels[part],
+                self.mask[part],
+                self.target_tokens,
+                None if self.positions is None else self.positions[part],
+            )
+
+
+def positions_of(starts: Tensor) -> Tensor | None:
+    """[b, s] place of each input in its document, from 0.
+
+    Args:
+        starts: [b, s] bool, where documents begin; a sequence's first always counts as one.
+
+    Returns:
+        None where no sequence holds more than one document: their places are 0 to s - 1.
+    """
+    if not starts[:, 1:].any():
+        return None
+    places = torch.arange(starts.size(1), device=starts.device).expand_as(starts)
+    return places - torch.where(starts, places, 0).cummax(dim=1).values
+
+
+def made_up_batch(sequences: int, length: int, vocabulary: int, ranks: int = 1) -> Batch:
+    """Random tokens, the same at every call, with every label counted.
+
+    Args:
+        sequences: of this rank, [sequences, length] tokens.
+        vocabulary: ids are below it.
+        ranks: data-parallel ranks that have as many.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, vocabulary, (sequences, length + 1), generator=generator)
+    mask = torch.ones(sequences, length)
+    inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    return Batch(inputs, labels, mask, ranks * inputs.numel())
+
+
+def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
+    """Permutation of `examples` indices for one pass over the data, [examples] int64."""
+    return np.random.default_rng((seed, epoch)).permutation(examples)
+
+
+class Sampler:
+    """Draws examples without replacement, epoch after epoch.
+
+    Args:
+        examples: size of the training split.
+        global_batch: examples per step over all ranks.
+        seed: seed of the shuffle.
+    """
+
+    notice = ""
+    """What a person should know of a run that goes on."""
+    since = 0
+    """First batch whose examples it knows."""
+
+    def __init__(self, examples: int, global_batch: int, seed: int) -> None:
+        self.examples = examples
+        self.global_batch = global_batch
+        self.seed = seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def indices(self, step: int, rank: int, ranks: int) -> np.ndarray:
+        """Example indices of data-parallel rank `rank` of `ranks` at `step`.
+
+        Rank r takes the r-th consecutive share of the step's examples, so that the union over
+        ranks, in rank order, is the same for any number of ranks.
+        """
+        share = self.global_batch // ranks
+        first = step * self.global_batch + rank * share
+        positions = np.arange(first, first + share)
+        epochs = positions // self.examples
+        chosen = np.empty(share, dtype=np.int64)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            chosen[here] = self._order(int(epoch))[positions[here] % self.examples]
+        return chosen
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint after `step` steps has to say of it, as JSON values: nothing here."""
+        return {}
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            # A step may straddle two epochs; older ones are not needed again.
+            self._orders = {k: v for k, v in self._orders.items() if k >= epoch - 1}
+            self._orders[epoch] = epoch_order(self.examples, self.seed, epoch)
+        return self._orders[epoch]
+
+
+class ExampleSource:
+    """Batches of a task's training examples, targets as they are selected.
+
+    Args:
+        task: where examples come from.
+        sampler: which examples a step sees.
+        selection_at: step -> selection, whose `transform` is applied to targets; called on every
+            rank for each step once, in order.
+        rank, ranks: this reader among the readers; what others pass here is not used.
+        length: positions of the model.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sampler: Sampler,
+        selection_at: Callable[[int], Any],
+        rank: int,
+        ranks: int,
+        length: int,
+    ) -> None:
+        self.task = task
+        self.sampler = sampler
+        self.selection_at = selection_at
+        self.rank = rank
+        self.ranks = ranks
+        self.length = length
+
+    def read(self, step: int, selection: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens, labels and loss mask of this reader's share of a step, each [share, length]."""
+        indices = self.sampler.indices(step, self.rank, self.ranks)
+        train = self.task.train
+        return assemble(
+            train.source[indices],
+            selection.transform.apply(train.target[indices]),
+            self.length,
+            self.task.tokenizer.pad_id,
+        )

@@ -1,0 +1,1 @@
+"""The model run forward only, in any layout."""

@@ -1,0 +1,1 @@
+"""Mutual information of units with the source, from counts or small models."""

@@ -1,0 +1,1 @@
+"""Orders of units, and how targets are put into them and back."""

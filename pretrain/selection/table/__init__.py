@@ -1,0 +1,1 @@
+"""Sharded counts of features and units."""

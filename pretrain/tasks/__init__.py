@@ -1,0 +1,1 @@
+"""Tasks: what is learned, how its targets are selected, how a model is scored."""

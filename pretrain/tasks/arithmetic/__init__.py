@@ -1,0 +1,1 @@
+"""Arithmetic: digits of an answer are reordered."""

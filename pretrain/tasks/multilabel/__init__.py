@@ -1,0 +1,1 @@
+"""Texts with sets of labels: labels are ordered."""

@@ -1,0 +1,1 @@
+"""Text: one selected token stands in front of each sentence."""

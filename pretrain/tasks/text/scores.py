@@ -1,0 +1,192 @@
+"""Scores of a language model of text with inserted tokens, from sums that add up over ranks.
+
+Every label of the packed text is of one kind: an inserted token, a mark beside it, an original
+token that equals the one inserted before its sentence, any other original token, or the end of a
+document. The negative log-likelihood of all of them, divided by the number of original tokens,
+bounds that of the text from above, since the text can be told in this one way at least. What is
+said of original tokens alone takes the inserted ones as given, each of which is a word of the
+answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.ragged import Documents
+from pretrain.selection.orders.transforms import Insert, Keep
+
+PLAN, MARK, PLANNED, OTHER, END = range(5)
+"""Kinds of labels; -1 is none, and counts nowhere."""
+KINDS = 5
+ROUGE = ("rouge1", "rouge2", "rougeL")
+USE_STEMMER = True
+"""Words are compared by their Porter stems."""
+
+
+def kinds_of(planned: Documents, transform: Insert | Keep, end_id: int) -> np.ndarray:
+    """[n] kind of each token of laid-out sentences (:func:`pretrain.tasks.text.data.lay_out`)."""
+    tokens = planned.tokens
+    kinds = np.full(len(tokens), OTHER, dtype=np.int64)
+    if isinstance(transform, Insert):
+        plan = np.flatnonzero(tokens == transform.opening) + 1
+        sentence = np.repeat(np.arange(len(planned)), planned.lengths)
+        inserted = np.full(len(planned), -1, dtype=np.int64)
+        inserted[sentence[plan]] = tokens[plan]
+        kinds[tokens == inserted[sentence]] = PLANNED
+        kinds[plan - 1] = kinds[plan + 1] = MARK
+        kinds[plan] = PLAN
+    kinds[tokens == end_id] = END
+    return kinds
+
+
+def sums_by_kind(nats: Tensor, kinds: Tensor) -> Tensor:
+    """[2, KINDS] float64 summed nats and number of the labels of each kind; sums of several parts
+    of a text add up.
+
+    Args:
+        nats: negative log-likelihood of each label.
+        kinds: int64 of the same shape; -1 counts nowhere.
+    """
+    kind = kinds.flatten() + 1
+    total = torch.bincount(kind, nats.double().flatten(), minlength=KINDS + 1)
+    counts = torch.bincount(kind, minlength=KINDS + 1).double()
+    return torch.stack((total, counts))[:, 1:]
+
+
+@dataclass(frozen=True)
+class LikelihoodSums:
+    """Sums over labels by kind.
+
+    Attributes:
+        nats: [KINDS] float64 negative log-likelihood.
+        counts: [KINDS] int64 labels.
+    """
+
+    nats: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, sums: Tensor) -> LikelihoodSums:
+        """From [2, KINDS], as :func:`sums_by_kind` gives them."""
+        nats, counts = sums.cpu().numpy()
+        return cls(nats, counts.astype(np.int64))
+
+    @classmethod
+    def total(cls, parts: Sequence[LikelihoodSums]) -> LikelihoodSums:
+        """Of several parts of a text."""
+        nats = np.sum([part.nats for part in parts], axis=0)
+        return cls(nats, np.sum([part.counts for part in parts], axis=0))
+
+    def mean(self, *kinds: int) -> float:
+        """Nats per label of these kinds; nan where there is none."""
+        count = int(self.counts[list(kinds)].sum())
+        return float(self.nats[list(kinds)].sum()) / count if count else math.nan
+
+    @property
+    def original_tokens(self) -> int:
+        """Tokens of the text itself."""
+        return int(self.counts[PLANNED] + self.counts[OTHER])
+
+
+def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> dict[str, float]:
+    """Scores of a text of at least one token.
+
+    joint_bits_per_token: bits of everything (inserted tokens, marks, text, ends) divided by the
+        number of original tokens.
+    conditional_perplexity: of original tokens, the inserted ones given: it leaks a word of each
+        sentence.
+    conditional_perplexity_without_plan: the same, without tokens that equal the inserted one.
+    plain_perplexity: of original tokens of the text with nothing inserted.
+    plan_bits, mark_bits: bits per inserted token, and per mark; left out where there are none.
+
+    Args:
+        planned: of the text with what is inserted.
+        plain: of the same text with nothing inserted.
+    """
+    metrics = {
+        "joint_bits_per_token": float(planned.nats.sum()) / planned.original_tokens / math.log(2),
+        "conditional_perplexity": perplexity(planned.mean(PLANNED, OTHER)),
+        "conditional_perplexity_without_plan": perplexity(planned.mean(OTHER)),
+        "plain_perplexity": perplexity(plain.mean(PLANNED, OTHER)),
+    }
+    for name, kind in (("plan_bits", PLAN), ("mark_bits", MARK)):
+        if planned.counts[kind]:
+            metrics[name] = planned.mean(kind) / math.log(2)
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+
+def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> dict[str, float]:
+    """bits_per_byte: bits of everything divided by the bytes of the text, which no tokenizer
+    changes; left out where they are not known.
+
+    Args:
+        planned: of the text with what is inserted.
+        sizes: bytes of its parts in UTF-8.
+    """
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or not sum(known):
+        return {}
+    return {"bits_per_byte": float(planned.nats.sum()) / sum(known) / math.log(2)}
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats per token); infinite where it is beyond what a float holds."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
+
+
+def distinct(texts: Sequence[Sequence[int]], n: int) -> float:
+    """Distinct n-grams of all texts divided by their number (Li et al., 2016); 0 without any."""
+    grams = Counter(gram for text in texts for gram in _grams(text, n))
+    return len(grams) / grams.total() if grams else 0.0
+
+
+def repetition(texts: Sequence[Sequence[int]], n: int = 4) -> float:
+    """Share of n-grams that stood in the same text before; 0 without any."""
+    total = sum(len(_grams(text, n)) for text in texts)
+    new = sum(len(set(_grams(text, n))) for text in texts)
+    return (total - new) / total if total else 0.0
+
+
+def _grams(text: Sequence[int], n: int) -> list[tuple[int, ...]]:
+    return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
+
+
+def rouge(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin, 2004) by the package rouge-score, words
+    by their stems.
+
+    Args:
+        pairs: the true text and the generated one, at least one pair.
+    """
+    from rouge_score.rouge_scorer import RougeScorer  # slow to import
+
+    scorer = RougeScorer(list(ROUGE), use_stemmer=USE_STEMMER)
+    scores = [scorer.score(true, generated) for true, generated in pairs]
+    return {name: float(np.mean([score[name].fmeasure for score in scores])) for name in ROUGE}
+
+
+def generation_metrics(
+    generated: Sequence[Sequence[int]], pairs: Sequence[tuple[str, str]]
+) -> dict[str, float]:
+    """ROUGE against the true continuations, and how varied generated texts are.
+
+    Args:
+        generated: tokens of each restored text.
+        pairs: the true continuation and the restored text of each.
+    """
+    return {
+        **rouge(pairs),
+        "distinct_1": distinct(generated, 1),
+        "distinct_2": distinct(generated, 2),
+        "repetition_4": repetition(generated, 4),
+    }

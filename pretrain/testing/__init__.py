@@ -1,0 +1,1 @@
+"""Several processes in a test or a benchmark."""

@@ -1,0 +1,1 @@
+"""Runs that survive: heartbeats, stopping, spikes, bad steps, rolling back."""

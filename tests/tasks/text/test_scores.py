@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pretrain.ragged import Documents
+from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.tasks.text.scores import (
+    END,
+    KINDS,
+    MARK,
+    OTHER,
+    PLAN,
+    PLANNED,
+    LikelihoodSums,
+    distinct,
+    generation_metrics,
+    kinds_of,
+    likelihood_metrics,
+    repetition,
+    rouge,
+    sums_by_kind,
+)
+
+LABELS = st.lists(st.tuples(st.floats(0, 20), st.integers(-1, KINDS - 1)), max_size=40)
+
+
+def test_kinds_of_known_text():
+    planned = Documents.of([[99, 90, 7, 91, 5, 7, 7], [], [90, 5, 91, 5], [99]])
+    assert kinds_of(planned, Insert(90, 91), 99).tolist() == [
+        END, MARK, PLAN, MARK, OTHER, PLANNED, PLANNED, MARK, PLAN, MARK, PLANNED, END,
+    ]  # fmt: skip
+    assert kinds_of(Documents.of([[99, 5, 7]]), Keep(), 99).tolist() == [END, OTHER, OTHER]
+
+
+def by_kind(labels) -> torch.Tensor:
+    nats, kinds = (np.array([label[i] for label in labels]) for i in range(2))
+    return sums_by_kind(torch.from_numpy(nats.astype(float)), torch.from_numpy(kinds.astype(int)))
+
+
+def sums(labels) -> LikelihoodSums:
+    return LikelihoodSums.of(by_kind(labels))
+
+
+@given(LABELS, LABELS)
+def test_sums_add_up_over_ranks(mine, others):
+    together, apart = sums(mine + others), LikelihoodSums.of(by_kind(mine) + by_kind(others))
+    assert together.counts.tolist() == apart.counts.tolist()
+    assert together.nats == pytest.approx(apart.nats)
+    assert together.counts.sum() == sum(kind >= 0 for _, kind in mine + others)
+
+
+def test_metrics_of_known_sums():
+    bit = math.log(2)
+    planned = sums(
+        [(3 * bit, PLAN), (bit, MARK), (0.0, MARK), (0.0, PLANNED), (4 * bit, OTHER), (bit, END)]
+    )
+    plain = sums([(3 * bit, OTHER), (3 * bit, OTHER), (bit, END)])
+    assert likelihood_metrics(planned, plain) == pytest.approx(
+        {
+            "joint_bits_per_token": 9 / 2,
+            "conditional_perplexity": 2**2,
+            "conditional_perplexity_without_plan": 2**4,
+            "plain_perplexity": 2**3,
+            "plan_bits": 3,
+            "mark_bits": 0.5,
+        }
+    )
+
+
+@given(LABELS.filter(lambda labels: any(kind == OTHER for _, kind in labels)))
+def test_without_insertion_the_conditional_is_the_plain_and_the_joint_adds_the_ends(labels):
+    text = sums([(nats, OTHER if kind < END else kind) for nats, kind in labels])
+    metrics = likelihood_metrics(text, text)
+    assert metrics["conditional_perplexity"] == metrics["plain_perplexity"]
+    assert metrics["conditional_perplexity_without_plan"] == metrics["plain_perplexity"]
+    ends = text.nats[END] / text.original_tokens / math.log(2)
+    assert metrics["joint_bits_per_token"] == pytest.approx(
+        math.log2(metrics["plain_perplexity"]) + ends
+    )
+    assert "plan_bits" not in metrics
+
+
+def test_variety_of_known_texts():
+    texts = [[1, 2, 1, 2, 1, 2], [1, 2], []]
+    assert distinct(texts, 1) == 2 / 8
+    assert distinct(texts, 2) == 2 / 6
+    assert repetition(texts, 2) == 3 / 6
+    assert repetition([[1, 2, 3]], 4) == distinct([[1]], 2) == 0.0
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=12), max_size=4), st.integers(1, 4))
+def test_variety_is_a_share(texts, n):
+    assert 0.0 <= distinct(texts, n) <= 1.0
+    assert 0.0 <= repetition(texts, n) < 1.0
+
+
+def test_rouge_of_known_pairs():
+    # Stems are compared: kings and king are one word.
+    found = rouge([("the kings of france", "the king of spain"), ("a b c", "")])
+    assert found == pytest.approx({"rouge1": 0.75 / 2, "rouge2": (2 / 3) / 2, "rougeL": 0.75 / 2})
+    metrics = generation_metrics([[1, 2]], [("a b", "a b")])
+    assert metrics["rougeL"] == metrics["distinct_1"] == 1.0

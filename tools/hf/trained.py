@@ -1,0 +1,209 @@
+"""A checkpoint as one process reads it: weights tensor by tensor, tokenizer, and the order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pretrain.config import Config, load_config
+from pretrain.data.tokenizers import Tokenizer
+from pretrain.data.tokenizers.files import load_tokenizer
+from pretrain.errors import UserError
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.training.checkpoint.manifest import (
+    MANIFEST,
+    CheckpointError,
+    Manifest,
+    check_files,
+    newest_first,
+    read_manifest,
+)
+from pretrain.training.checkpoint.tensor_files import PieceReader
+from pretrain.training.run_directory import VOCABULARIES
+from tools.hf.mapping import Link, links
+
+
+def checkpoint_at(path: Path) -> Path:
+    """The checkpoint's folder at `path`, or the newest one of the run at `path` that is complete.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / MANIFEST).exists():
+        return path
+    skipped = []
+    for folder in (*newest_first(path / CHECKPOINTS), *newest_first(path)):
+        try:
+            check_files(folder, read_manifest(folder), checksums=False)
+            return folder
+        except CheckpointError as error:
+            skipped.append(str(error))
+    why = f" ({skipped[0]})" if skipped else ""
+    raise UserError(
+        f"{path}: holds no complete checkpoint{why}; name a run's folder, or a folder such as "
+        "step-00001000"
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint.
+
+    Attributes:
+        folder: of the checkpoint.
+        manifest: what it says of itself.
+        config: of the run that wrote it.
+        tokenizer: of the model's tokens.
+        strategy: by which targets were selected.
+        order: units as they are predicted; empty where each example has an order of its own.
+        unit_names: of the units in natural order.
+    """
+
+    folder: Path
+    manifest: Manifest
+    config: Config
+    tokenizer: Tokenizer
+    strategy: str
+    order: tuple[int, ...]
+    unit_names: tuple[str, ...]
+    reader: PieceReader
+
+    @classmethod
+    def read(cls, path: Path) -> Trained:
+        """The checkpoint at `path`, or the newest of the run there; every file is checked.
+
+        Raises:
+            UserError: it is not whole, harmful, or its tokenizer cannot be had.
+        """
+        folder = checkpoint_at(path)
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+        if "imported" in manifest.state:
+            raise UserError(
+                f"{folder}: is imported and not trained yet; train it, or use the model that it "
+                "was made of"
+            )
+        config = load_config(None, manifest.config)
+        selected = _selected(folder, manifest)
+        names = tuple(selected["unit_names"])
+        trained = cls(
+            folder,
+            manifest,
+            config,
+            _tokenizer(folder, manifest, config, names),
+            selected["strategy"],
+            tuple(selected["order"]),
+            names,
+            PieceReader.alone([folder / name for name in manifest.rank_files]),
+        )
+        trained.check()
+        return trained
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding."""
+        rows = self.manifest.state.get("vocabulary")
+        if not isinstance(rows, int) or rows < 1:
+            raise CheckpointError(f"{self.folder}: says that its vocabulary has {rows!r} rows")
+        return rows
+
+    @property
+    def links(self) -> list[Link]:
+        """Every parameter, and what holds its numbers at Hugging Face's."""
+        return list(links(self.config.model, self.rows))
+
+    def check(self) -> None:
+        """Whether every parameter is there, of the shape that the configuration says.
+
+        Raises:
+            CheckpointError: the first that is not.
+        """
+        for link in self.links:
+            whole = self.reader.wholes.get(link.ours)
+            if whole is None:
+                raise CheckpointError(f"{self.folder}: has no parameter {link.ours}")
+            if whole.shape != link.shape:
+                raise CheckpointError(
+                    f"{self.folder}: {link.ours} is {list(whole.shape)}, its configuration says "
+                    f"{list(link.shape)}"
+                )
+
+    def weight(self, name: str) -> Tensor:
+        """An undivided parameter in fp32."""
+        return self.reader.full(name)
+
+
+def _selected(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """Strategy, order and names of units: the checkpoint's own, else the run's."""
+    if "selection" in manifest.state:
+        found: dict[str, Any] = manifest.state["selection"]
+        return found
+    path = folder.parent.parent / "selection.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["fingerprint"] == manifest.fingerprint:
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(
+        f"{folder}: does not say in which order its model predicts, and {path} is not of its "
+        f"selection {manifest.fingerprint}; put it back beside the run's checkpoints"
+    )
+
+
+def _tokenizer(
+    folder: Path, manifest: Manifest, config: Config, unit_names: tuple[str, ...]
+) -> Tokenizer:
+    """The run's tokenizer: from a file beside the checkpoint, in the run's folder or of
+    `data.tokenizer`, else made again from the training texts."""
+    if config.data.task == "arithmetic":
+        from pretrain.data.tokenizers import SymbolTokenizer
+        from pretrain.tasks.arithmetic.data import SYMBOLS
+
+        return SymbolTokenizer(SYMBOLS)
+    expected = manifest.state.get("tokenizer")
+    files = [place / name for place in (folder, folder.parent.parent) for name in VOCABULARIES]
+    candidates: list[Callable[[], Tokenizer]] = [
+        lambda file=file: _of_task(load_tokenizer(file), config, unit_names)  # type: ignore[misc]
+        for file in files
+        if file.is_file()
+    ]
+    if config.data.tokenizer is not None and config.data.tokenizer.exists():
+        given = config.data.tokenizer
+        candidates.append(lambda: _of_task(load_tokenizer(given), config, unit_names))
+    elif config.data.path is not None and config.data.path.exists():
+        candidates.append(lambda: _made_again(config))
+    for candidate in candidates:
+        tokenizer = candidate()
+        if expected is None or tokenizer.fingerprint == expected:
+            return tokenizer
+    names = " nor ".join(VOCABULARIES)
+    raise UserError(
+        f"{folder}: its tokenizer is not there: neither {names} in {folder.parent.parent}, nor "
+        f"data.tokenizer {config.data.tokenizer}, nor data.path {config.data.path} gives the "
+        "one that it was trained with; put one of them back"
+    )
+
+
+def _of_task(text: Tokenizer, config: Config, unit_names: tuple[str, ...]) -> Tokenizer:
+    if config.data.task == "multilabel":
+        from pretrain.tasks.multilabel.data import LabelTokenizer
+
+        return LabelTokenizer(text, unit_names)
+    return text
+
+
+def _made_again(config: Config) -> Tokenizer:
+    if config.data.task == "multilabel":
+        from pretrain.tasks.multilabel.data import Multilabel
+
+        return Multilabel(config).tokenizer
+    from pretrain.data.held_out import text_tokenizer
+    from pretrain.tasks.text.data import split
+
+    return text_tokenizer(config.data, split(config.data)[0])

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from pretrain.config.block_style import GPT2
 from pretrain.data.tokenizers import TextTokenizer, WordTokenizer, joining
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
@@ -83,7 +84,7 @@ def _write(trained: Trained, folder: Path, dtype: str, shard_bytes: int) -> list
     if facts["words"]:
         shutil.copyfile(Path(joining.__file__), folder / "joining.py")
     model = trained.config.model
-    if model.preset == "gpt2" and model.query_groups != model.attention_heads:
+    if model.style == GPT2 and model.query_groups != model.attention_heads:
         notes.append(
             f"GPT-2 of Hugging Face has no grouped heads: the {model.query_groups} keys and values "
             f"of each layer stand there {model.attention_heads // model.query_groups} times"

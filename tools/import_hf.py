@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config import Config, load_config, read_yaml
+from pretrain.config.block_style import BLOCK_STYLES
 from pretrain.config.data import TokenizerFile
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
@@ -52,7 +53,7 @@ def model_section(theirs: Theirs, given: dict[str, Any]) -> dict[str, Any]:
         UserError: the folder's model cannot be one of ours, or has no room for the sequences.
     """
     section = theirs.model()
-    if section["preset"] == "llama":
+    if BLOCK_STYLES[section["preset"]].rotary:
         length = given.get("sequence_length", theirs.positions)
         if isinstance(length, int) and length > theirs.positions:
             raise UserError(

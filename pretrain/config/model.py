@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pretrain.config.base import PositiveInt, Section
+from pretrain.config.block_style import BLOCK_STYLES, BlockStyle
 
 
 class ModelConfig(Section):
@@ -46,6 +47,11 @@ class ModelConfig(Section):
     """GELU of gpt2: exact, or the approximation by tanh that OpenAI's GPT-2 was trained with."""
 
     @property
+    def style(self) -> BlockStyle:
+        """What the blocks are made of."""
+        return BLOCK_STYLES[self.preset]
+
+    @property
     def query_groups(self) -> int:
         """Key/value heads, with the default resolved."""
         return self.kv_heads or self.attention_heads
@@ -55,14 +61,12 @@ class ModelConfig(Section):
         """Inner width of the MLP, with the default resolved."""
         if self.ffn_size is not None:
             return self.ffn_size
-        if self.preset == "llama":
-            return -(-8 * self.hidden_size // 3 // 64) * 64
-        return 4 * self.hidden_size
+        return self.style.ffn_width(self.hidden_size)
 
     @property
     def tied(self) -> bool:
         """Whether embeddings are tied, with the default resolved."""
-        return self.preset == "gpt2" if self.tie_embeddings is None else self.tie_embeddings
+        return self.style.tied if self.tie_embeddings is None else self.tie_embeddings
 
     @property
     def initial_std(self) -> float:
@@ -81,7 +85,7 @@ class ModelConfig(Section):
                 f"model.attention_heads {self.attention_heads} is not divisible by model.kv_heads "
                 f"{self.query_groups}; choose a divisor"
             )
-        if self.preset == "llama" and (self.hidden_size // self.attention_heads) % 2:
+        if self.style.rotary and (self.hidden_size // self.attention_heads) % 2:
             raise ValueError(
                 "model.hidden_size / model.attention_heads must be even for rotary positions "
                 f"(found {self.hidden_size // self.attention_heads})"

@@ -38,17 +38,16 @@ class ModelCost:
 
 def model_cost(model: ModelConfig, vocabulary_size: int) -> ModelCost:
     """Count parameters and FLOPs (:data:`FORMULA`) without building the model."""
-    llama = model.preset == "llama"
+    style = model.style
     h, f, s, v = model.hidden_size, model.ffn_width, model.sequence_length, vocabulary_size
     kv = 2 * model.query_groups * (h // model.attention_heads)
-    matrices = 3 if llama else 2
-    layer = h * (h + kv) + h * h + matrices * h * f
-    norm = h if llama else 2 * h
-    biases = 0 if llama else (h + kv) + h + f + h
+    layer = h * (h + kv) + h * h + style.mlp_matrices * h * f
+    norm = style.norm_vectors * h
+    biases = (h + kv) + h + style.mlp_inputs * f + h if style.biases else 0
     parameters = model.layers * (layer + biases + 2 * norm) + norm + v * h
     if not model.tied:
         parameters += v * h
-    if not llama:
+    if not style.rotary:
         parameters += s * h
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
     return ModelCost(parameters, 3 * forward)

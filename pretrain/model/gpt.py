@@ -23,6 +23,7 @@ from megatron.core.transformer.transformer_layer import (
     TransformerLayerSubmodules,
 )
 from torch import Tensor
+from torch.nn.functional import silu
 
 from pretrain.config import Config
 from pretrain.distributed import cpu
@@ -115,7 +116,7 @@ def document_inputs(tokens: Tensor, positions: Tensor | None) -> dict[str, Tenso
 def transformer_config(config: Config, virtual_pipeline: int = 1) -> TransformerConfig:
     """Megatron-Core's view of the configuration."""
     model, parallel = config.model, config.parallel
-    llama = model.preset == "llama"
+    style = model.style
     dtype = DTYPES[config.training.precision]
     interleaved = virtual_pipeline > 1
     return TransformerConfig(
@@ -126,11 +127,11 @@ def transformer_config(config: Config, virtual_pipeline: int = 1) -> Transformer
         ffn_hidden_size=model.ffn_width,
         hidden_dropout=model.dropout,
         attention_dropout=model.dropout,
-        normalization="RMSNorm" if llama else "LayerNorm",
+        normalization="RMSNorm" if style.rms_norm else "LayerNorm",
         layernorm_epsilon=1e-5,
-        add_bias_linear=not llama,
-        gated_linear_unit=llama,
-        activation_func=torch.nn.functional.silu if llama else GELUS[model.gelu],
+        add_bias_linear=style.biases,
+        gated_linear_unit=style.gated,
+        activation_func=GELUS[model.gelu] if style.activation == "gelu" else silu,
         bias_activation_fusion=False,
         bias_dropout_fusion=False,
         masked_softmax_fusion=False,
@@ -158,7 +159,7 @@ def transformer_config(config: Config, virtual_pipeline: int = 1) -> Transformer
     )
 
 
-def layer_spec(preset: str) -> ModuleSpec:
+def layer_spec() -> ModuleSpec:
     """A transformer block of Megatron-Core's local modules with SDPA and our norm."""
     return ModuleSpec(
         module=TransformerLayer,
@@ -208,9 +209,7 @@ def build(config: Config, topology: Topology, vocabulary_size: int) -> Stages:
     megatron = transformer_config(config, virtual)
     seed_dropout(config.training.seed, 0, topology)
     layers = model.layers // (topology.pipeline.size * virtual)
-    submodules = TransformerBlockSubmodules(
-        layer_specs=[layer_spec(model.preset)] * layers, layer_norm=Norm
-    )
+    submodules = TransformerBlockSubmodules(layer_specs=[layer_spec()] * layers, layer_norm=Norm)
     chunks = Stages()
     for stage in range(virtual):
         vp_stage = stage if virtual > 1 else None
@@ -228,11 +227,11 @@ def build(config: Config, topology: Topology, vocabulary_size: int) -> Stages:
                 ),
                 parallel_output=True,
                 share_embeddings_and_output_weights=model.tied,
-                position_embedding_type="rope" if model.preset == "llama" else "learned_absolute",
+                position_embedding_type="rope" if model.style.rotary else "learned_absolute",
                 rotary_base=model.rope_base,
                 vp_stage=vp_stage,
             )
-        mark_split(chunk, gated=model.preset == "llama")
+        mark_split(chunk, gated=model.style.gated)
         if config.training.compile:
             for layer in chunk.decoder.layers:
                 layer.compile()

@@ -85,9 +85,9 @@ def _norm_kept(layout: Layout) -> int:
     """Input and statistics of a norm; torch's RMSNorm on a CPU also keeps what it normalised, both
     in fp32."""
     tokens = layout.micro_tokens // layout.sequence_split
-    llama, cuda = layout.model.preset == "llama", layout.device == "cuda"
-    statistics = (1 if llama else 2) * (4 if llama or cuda else layout.width)
-    if llama and not cuda:
+    style, cuda = layout.model.style, layout.device == "cuda"
+    statistics = style.norm_vectors * (4 if style.rms_norm or cuda else layout.width)
+    if style.rms_norm and not cuda:
         return tokens * (2 * 4 * layout.model.hidden_size + statistics)
     return _hidden(layout) + tokens * statistics
 
@@ -125,7 +125,7 @@ def _attention(layout: Layout) -> int:
     """
     model, w, n = layout.model, layout.width, layout.micro_tokens
     q, k, heads = _widths(layout)
-    rotary = model.preset == "llama"
+    rotary = model.style.rotary
     kept = _norm_and_input(layout) + _dropout_mask(layout)
     if rotary:
         kept += 4 * model.sequence_length * (model.hidden_size // model.attention_heads) * w
@@ -144,7 +144,7 @@ def _mlp(layout: Layout) -> int:
     """Norm, MLP, dropout: n w 2 f for GELU (before and after it), n w 5 f for SwiGLU (both halves,
     the activated one, the other one as it is multiplied, the product)."""
     f = layout.model.ffn_width // layout.parallel.tensor
-    kept = layout.micro_tokens * layout.width * f * (5 if layout.model.preset == "llama" else 2)
+    kept = layout.micro_tokens * layout.width * f * (5 if layout.model.style.gated else 2)
     return kept + _norm_and_input(layout) + _dropout_mask(layout)
 
 
@@ -174,4 +174,4 @@ def _loss_working(layout: Layout) -> int:
 def _gradient_width(layout: Layout) -> int:
     """Elements per token of the gradients that live at once in the widest place, the MLP."""
     f = layout.model.ffn_width // layout.parallel.tensor
-    return layout.model.hidden_size + f * (3 if layout.model.preset == "llama" else 2)
+    return layout.model.hidden_size + f * layout.model.style.mlp_matrices

@@ -41,7 +41,7 @@ def held_by(layout: Layout, stage: int) -> Held:
     begin: list[int] = []
     if first:
         begin.append(rows * h)
-        if model.preset == "gpt2":
+        if not model.style.rotary:
             begin.append(model.sequence_length * h)
     end = [rows * h] if last and not (model.tied and first) else []
     all_matrices = (*begin, *matrices * layers, *end)
@@ -50,18 +50,17 @@ def held_by(layout: Layout, stage: int) -> Held:
 
 
 def _norm(model: ModelConfig) -> tuple[int, ...]:
-    return (model.hidden_size,) * (1 if model.preset == "llama" else 2)
+    return (model.hidden_size,) * model.style.norm_vectors
 
 
 def _layer(model: ModelConfig, tensor: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Matrices and vectors of one layer: norm, output projection, QKV, norm, the MLP's two."""
-    llama = model.preset == "llama"
     h = model.hidden_size
     qkv = (h + 2 * model.query_groups * (h // model.attention_heads)) // tensor
-    inner = model.ffn_width * (2 if llama else 1) // tensor
+    inner = model.ffn_width * model.style.mlp_inputs // tensor
     back = model.ffn_width // tensor
     matrices = (h * h // tensor, qkv * h, inner * h, h * back)
     norm = _norm(model)
-    if llama:
-        return matrices, norm * 2
-    return matrices, (*norm, h, qkv, *norm, inner, h)
+    if model.style.biases:
+        return matrices, (*norm, h, qkv, *norm, inner, h)
+    return matrices, norm * 2

@@ -82,9 +82,8 @@ def recompute_factor(layout: Layout) -> float:
     if recompute == "none":
         return 1.0
     cost = model_cost(model, layout.vocabulary).flops_per_token
-    matrices = 3 if model.preset == "llama" else 2
     if recompute == "selective":
-        again = 2 * matrices * model.hidden_size * model.ffn_width * model.layers
+        again = 2 * model.style.mlp_matrices * model.hidden_size * model.ffn_width * model.layers
     else:
         again = cost // 3 - 2 * model.hidden_size * layout.vocabulary
     return 1.0 + again / cost

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pretrain.config import Config
+from pretrain.config.block_style import LLAMA
 from pretrain.distributed.topology import pick_device, share_threads
 from tools.bench.interleaved import Orders
 from tools.bench.subject import ALONE, TOKENIZER, batch_of
@@ -36,7 +37,7 @@ def model_of(config: Config) -> Any:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    if model.preset == "llama":
+    if model.style == LLAMA:
         return transformers.LlamaForCausalLM(
             transformers.LlamaConfig(
                 hidden_size=model.hidden_size,

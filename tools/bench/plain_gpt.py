@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretrain.config import Config, ModelConfig
+from pretrain.config.block_style import LLAMA
 
 
 class Block(nn.Module):
@@ -96,7 +97,7 @@ class PlainGPT(nn.Module):
     def __init__(self, config: Config, vocabulary: int) -> None:
         super().__init__()
         model = config.model
-        llama = model.preset == "llama"
+        llama = model.style == LLAMA
         self.tokens = nn.Embedding(vocabulary, model.hidden_size)
         self.positions = None if llama else nn.Embedding(model.sequence_length, model.hidden_size)
         blocks = (

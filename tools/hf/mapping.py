@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pretrain.config import ModelConfig
+from pretrain.config.block_style import GPT2
 
 Shape = tuple[int, ...]
 
@@ -104,7 +105,7 @@ def links(model: ModelConfig, rows: int) -> Iterator[Link]:
     Args:
         rows: of the embedding.
     """
-    yield from _gpt2(model, rows) if model.preset == "gpt2" else _llama(model, rows)
+    yield from _gpt2(model, rows) if model.style == GPT2 else _llama(model, rows)
     if not model.tied:
         yield _same("output_layer.weight", "lm_head.weight", rows, model.hidden_size)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pretrain.config import ModelConfig
+from pretrain.config.block_style import GPT2
 from pretrain.errors import UserError
 
 EPSILON = 1e-5
@@ -32,7 +33,7 @@ def config_json(
         "dtype": dtype,
         "torch_dtype": dtype,  # what versions before 5 read
     }
-    if model.preset == "gpt2":
+    if model.style == GPT2:
         return {
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",

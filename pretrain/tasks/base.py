@@ -136,18 +136,5 @@ class Work(Protocol):
 
 def build_work(config: Config) -> Work:
     """The task that `data` describes, checked against the model's sequence length."""
-    if config.data.task == "multilabel":
-        from pretrain.tasks.multilabel.task import MultilabelWork
-
-        return MultilabelWork(config)
-    if config.data.task == "corpus":
-        from pretrain.tasks.text.corpus_task import CorpusWork
-
-        return CorpusWork(config)
-    if config.data.task == "text":
-        from pretrain.tasks.text.task import TextWork
-
-        return TextWork(config)
-    from pretrain.tasks.arithmetic.task import ArithmeticWork
-
-    return ArithmeticWork(config)
+    work: Work = config.data.build(config)
+    return work

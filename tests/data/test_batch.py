@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import DataConfig
 from pretrain.data.batch import Batch, Sampler
 from pretrain.data.fixed_width import assemble, check_length
 from pretrain.data.tokenizers import SymbolTokenizer
 from pretrain.errors import ConfigError
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 
 
@@ -54,7 +54,7 @@ def test_assemble_fits_exactly():
 
 
 def test_a_sequence_that_is_too_short_is_refused():
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     check_length(task, 9)
     with pytest.raises(ConfigError, match=r"model.sequence_length 8 .* 9"):
         check_length(task, 8)

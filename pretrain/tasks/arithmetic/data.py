@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pretrain.config import DataConfig
 from pretrain.data.fixed_width import Examples, unit_place_names
 from pretrain.data.tokenizers import SymbolTokenizer
-
-SYMBOLS = "0123456789+-*="
-SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
+from pretrain.tasks.arithmetic.config import SIGNS, SYMBOLS, ArithmeticData
 
 
 def digits_of(values: np.ndarray, count: int) -> np.ndarray:
@@ -31,7 +28,7 @@ class Arithmetic:
         train, test: the two sides.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: ArithmeticData) -> None:
         self.tokenizer = SymbolTokenizer(SYMBOLS)
         self.operation = config.operation
         self.digits = config.digits

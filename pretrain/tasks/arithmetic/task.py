@@ -24,6 +24,7 @@ from pretrain.selection.table.collectives import world
 from pretrain.selection.table.counts import Progress
 from pretrain.selection.table.positions import PositionCounts
 from pretrain.selection.table.store import Content
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.tasks.base import SAMPLES, Evaluation, FixedExamples, equal_batches
 
@@ -90,7 +91,7 @@ class ArithmeticWork(FixedExamples):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.task = task = Arithmetic(config.data)
+        self.task = task = Arithmetic(ArithmeticData.of(config))
         check_length(task, config.model.sequence_length)
         fixed, units = config.selection.fixed, len(task.unit_names)
         if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != units:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from pretrain.config import FITTED_STRATEGIES, DataConfig
+from pretrain.config import FITTED_STRATEGIES
 from pretrain.data.batch import Sampler
 from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import read_texts
@@ -29,6 +29,7 @@ from pretrain.ragged import Documents, Examples, Stream, concatenate, stream_of
 from pretrain.selection.estimators.pointwise import Scorer
 from pretrain.selection.orders.strategies import choose_at_random, choose_candidates
 from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.tasks.text.config import TextData
 
 END = "<end>"
 
@@ -205,7 +206,7 @@ class Corpus:
         ConfigError: no training document is left, or the vocabulary has no room.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: TextData) -> None:
         train, test = split(config)
         self.tokenizer = text_tokenizer(config, train)
         self.train = Text.encoded(train, self.tokenizer)
@@ -220,7 +221,7 @@ class Corpus:
         )
 
 
-def split(config: DataConfig) -> tuple[list[str], list[str]]:
+def split(config: TextData) -> tuple[list[str], list[str]]:
     """Training and held-out documents; errors: see :func:`pretrain.data.held_out.hold_out`."""
     return hold_out(
         config,

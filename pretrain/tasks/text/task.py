@@ -27,6 +27,7 @@ from pretrain.selection.table.collectives import world
 from pretrain.selection.table.counts import Pairs, Progress, ShardedCounts, count_pairs, window
 from pretrain.selection.table.store import Content
 from pretrain.tasks.base import Evaluation, FixedExamples
+from pretrain.tasks.text.config import TextData
 from pretrain.tasks.text.data import (
     END,
     Chooser,
@@ -206,7 +207,7 @@ class PackedWork:
             topology.reader_rank,
             topology.data.size,
             self.config.model.sequence_length,
-            self.config.data.document_mask,
+            self.config.data.packs_documents,
         )
 
     @property
@@ -234,13 +235,13 @@ class TextWork(PackedWork, FixedExamples):
     """
 
     def __init__(self, config: Config) -> None:
-        self.corpus = corpus = Corpus(config.data)
+        self.corpus = corpus = Corpus(TextData.of(config))
         super().__init__(config, corpus.train, corpus.tokenizer, str(corpus))
         if not self.examples:
             raise ConfigError(
-                f"data.path {config.data.path}: {corpus.train.tokens} training tokens are too few "
-                f"for one sequence of model.sequence_length {config.model.sequence_length}; lower "
-                "it, or give more text"
+                f"data.path {TextData.of(config).path}: {corpus.train.tokens} training tokens are "
+                "too few for one sequence of model.sequence_length "
+                f"{config.model.sequence_length}; lower it, or give more text"
             )
 
     def held_out(self) -> dict[str, Text]:
@@ -393,7 +394,7 @@ class TextEvaluator:
             torch.from_numpy(labels),
             torch.ones(inputs.shape),
             inputs.numel(),
-            positions_of(inputs == self.work.end_id) if self.config.data.document_mask else None,
+            positions_of(inputs == self.work.end_id) if self.config.data.packs_documents else None,
         ).to(self.topology.device)
 
     def _generate(self) -> tuple[dict[str, float], list[dict[str, Any]]]:

@@ -17,7 +17,7 @@ from pretrain.selection.schedule import Fitter, SelectionSchedule
 from pretrain.selection.selector import Selection
 
 if TYPE_CHECKING:
-    from pretrain.inference.decoding import GreedyDecoder
+    from pretrain.inference.forward import Forward
 
 SAMPLES = 12
 """Examples of which an evaluation shows what the model made."""
@@ -67,13 +67,7 @@ def equal_batches(share: int, most: int) -> list[np.ndarray]:
 
 
 class Evaluator(Protocol):
-    """Scores the model on held-out examples.
-
-    Attributes:
-        decoder: what it writes with; its `check` is called throughout.
-    """
-
-    decoder: GreedyDecoder
+    """Scores the model on held-out examples."""
 
     def run(self, selection: Selection) -> Evaluation:
         """Score; every rank calls it and gets the result.
@@ -129,8 +123,8 @@ class Work(Protocol):
         """Batches of this rank."""
         ...
 
-    def evaluator(self, topology: Topology, module: Any, schedule: SelectionSchedule) -> Evaluator:
-        """Scores the model chunks in `module`."""
+    def evaluator(self, forward: Forward, schedule: SelectionSchedule) -> Evaluator:
+        """Scores the model that `forward` runs."""
         ...
 
 

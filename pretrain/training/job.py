@@ -71,6 +71,7 @@ def _run(
 ) -> int:
     """The run, on processes that have found each other and are watched."""
     # Imported once the backends are loaded quietly.
+    from pretrain.inference.forward import Forward
     from pretrain.model.gpt import build
     from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
     from pretrain.training.checkpoint.callback import Checkpointer
@@ -110,8 +111,8 @@ def _run(
         range(start, settings.steps),
         stop=lambda: bool(stopper.reason),
     )
-    evaluator = work.evaluator(topology, engine.deepspeed.module, schedule)
-    evaluator.decoder.check = partial(check_together, stopper, topology)
+    check = partial(check_together, stopper, topology)
+    evaluator = work.evaluator(Forward(topology, engine.deepspeed.module, check), schedule)
     facts = {
         "vocabulary": vocabulary,
         "tokenizer": work.tokenizer.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from pretrain.selection.table.positions import PositionCounts
 from pretrain.selection.table.store import Content
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.tasks.base import SAMPLES, Evaluation, FixedExamples, equal_batches
+
+if TYPE_CHECKING:
+    from pretrain.inference.forward import Forward
 
 
 class PositionFitter:
@@ -117,31 +120,22 @@ class ArithmeticWork(FixedExamples):
             self.config.model.sequence_length,
         )
 
-    def evaluator(
-        self, topology: Topology, module: Any, schedule: SelectionSchedule
-    ) -> PositionEvaluator:
-        """Scores the model chunks in `module`."""
-        return PositionEvaluator(self.config, topology, module, self.task)
+    def evaluator(self, forward: Forward, schedule: SelectionSchedule) -> PositionEvaluator:
+        """Scores the model that `forward` runs."""
+        return PositionEvaluator(self.config, forward, self.task)
 
 
 class PositionEvaluator:
     """Decodes held-out examples, each data-parallel rank its share; answers are restored to natural
     order before anything is scored."""
 
-    def __init__(
-        self,
-        config: Config,
-        topology: Topology,
-        module: Any,
-        task: Task,
-    ) -> None:
-        self.config = config
-        self.topology = topology
-        self.task = task
-        self.module = module
+    def __init__(self, config: Config, forward: Forward, task: Task) -> None:
         from pretrain.inference.decoding import GreedyDecoder  # loads Megatron-Core
 
-        self.decoder = GreedyDecoder(config, topology, list(module))
+        self.config = config
+        self.topology = forward.topology
+        self.task = task
+        self.decoder = GreedyDecoder(forward)
 
     def run(self, selection: Selection) -> Evaluation:
         """Decode, restore, score, and add up over the data-parallel ranks.
@@ -150,7 +144,6 @@ class PositionEvaluator:
             selection: how targets are predicted now.
         """
         started = time.perf_counter()
-        self.module.eval()
         data = self.topology.data
         held_out = self.task.test.head(self.config.training.evaluation_examples)
         mine = held_out.shard(data.rank, data.size)

@@ -7,9 +7,9 @@ it learns to. Sets are put back into natural order before anything is scored.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from pretrain.selection.table.store import Content
 from pretrain.tasks.base import SAMPLES, Evaluation, FixedExamples, equal_batches
 from pretrain.tasks.multilabel.data import END, LabelledExamples, Multilabel
 from pretrain.tasks.multilabel.scores import LabelCounts, count_labels
+
+if TYPE_CHECKING:
+    from pretrain.inference.forward import Forward
 
 SAMPLE_TOKENS = 40
 """Tokens of a text that a sample shows."""
@@ -242,12 +245,10 @@ class MultilabelWork(FixedExamples):
             self.config.model.sequence_length,
         )
 
-    def evaluator(
-        self, topology: Topology, module: Any, schedule: SelectionSchedule
-    ) -> LabelEvaluator:
-        """Scores the model chunks in `module`."""
+    def evaluator(self, forward: Forward, schedule: SelectionSchedule) -> LabelEvaluator:
+        """Scores the model that `forward` runs."""
         ordering = Ordering(self.config, schedule)
-        return LabelEvaluator(self.config, topology, module, self.task, ordering, schedule.current)
+        return LabelEvaluator(self.config, forward, self.task, ordering, schedule.current)
 
 
 class DistinctLabels:
@@ -304,14 +305,16 @@ class LabelEvaluator:
     def __init__(
         self,
         config: Config,
-        topology: Topology,
-        module: Any,
+        forward: Forward,
         task: Multilabel,
         ordering: Ordering,
         selection: Selection,
     ) -> None:
+        from pretrain.inference.decoding import GreedyDecoder  # loads Megatron-Core
+
         self.config = config
-        self.topology = topology
+        self.forward = forward
+        self.topology = topology = forward.topology
         self.task = task
         held_out = task.test.head(config.training.evaluation_examples)
         self.examples = len(held_out)
@@ -321,11 +324,8 @@ class LabelEvaluator:
         self.own_orders = None
         if not selection.order:
             self.own_orders = order_together(ordering, self.mine, selection, topology)
-        self.module = module
         self.end_id = task.tokenizer.special(END)
-        from pretrain.inference.decoding import GreedyDecoder  # loads Megatron-Core
-
-        self.decoder = GreedyDecoder(config, topology, list(module))
+        self.decoder = GreedyDecoder(forward)
 
     def run(self, selection: Selection) -> Evaluation:
         """Write, restore, score, and add up over the data-parallel ranks.
@@ -334,7 +334,6 @@ class LabelEvaluator:
             selection: how labels are predicted now; sets need none to be restored.
         """
         started = time.perf_counter()
-        self.module.eval()
         mine = self.mine
         raw = self.write(mine.source)
         forced = self.write(mine.source, mine.target.lengths)
@@ -389,7 +388,6 @@ class LabelEvaluator:
         tokens, labels, mask = self.task.sequences(source, target, length)
         sums = torch.zeros(2, dtype=torch.float64)
         for rows in equal_batches(self.share, self.config.training.evaluation_batch):
-            self.decoder.check()
             chosen = rows % len(source)
             counted = mask[chosen] * (rows < real)[:, None]
             sums[0] += self._nats(tokens[chosen], labels[chosen], counted)
@@ -397,31 +395,24 @@ class LabelEvaluator:
         sums = self.topology.sum_of_last_stages(sums.to(self.topology.device))
         return float(sums[0] / sums[1])
 
-    @torch.no_grad()
     def _nats(self, tokens: np.ndarray, labels: np.ndarray, mask: np.ndarray) -> float:
         """Summed loss of sequences [n, s] on the last stage, 0 on others."""
-        from megatron.core.pipeline_parallel import get_forward_backward_func
+        from pretrain.inference.forward import summed_nats
 
-        # The interleaved schedule takes a multiple of the pipeline's size.
-        parts = self.decoder.parts
+        parts = self.forward.parts
         more = ((0, -len(tokens) % parts), (0, 0))
         inputs, wanted, counted = (
             torch.from_numpy(np.pad(array, more)) for array in (tokens, labels, mask)
         )
         size = len(inputs) // parts
         batch = Batch(inputs, wanted, counted, int(mask.sum())).to(self.topology.device)
-        chunks = list(self.module)
-        sums: list[Tensor] = get_forward_backward_func()(
-            forward_step_func=_sum_of_loss,
-            data_iterator=[batch.micro_batches(size) for _ in chunks],
-            model=chunks,
-            num_microbatches=parts,
-            seq_length=tokens.shape[1],
-            micro_batch_size=size,
-            forward_only=True,
-            collect_non_loss_data=True,
+        sums = self.forward.run(
+            list(batch.micro_batches(size)),
+            (size, tokens.shape[1]),
+            summed_nats,
+            lambda nats, _: nats,
         )
-        return float(torch.stack(sums).sum()) if self.topology.is_last_stage else 0.0
+        return float(torch.stack(sums).sum()) if sums else 0.0
 
     def _constraint(self, counts: np.ndarray | None) -> DistinctLabels:
         task, device = self.task, self.topology.device
@@ -429,7 +420,7 @@ class LabelEvaluator:
             task.first_label,
             len(task.label_names),
             self.end_id,
-            self.config.vocabulary_size(task.tokenizer.size),
+            self.forward.vocabulary,
             None if counts is None else torch.from_numpy(counts).to(device),
         )
 
@@ -500,17 +491,3 @@ def order_together(
         group = topology.feed.group
         dist.broadcast(tokens, dist.get_global_rank(group, 0), group=group)
     return Documents(tokens.numpy(), examples.target.offsets)
-
-
-def _sum_of_loss(batches: Iterator[Batch], chunk: Any) -> tuple[Tensor, Any]:
-    """Megatron's forward step: output of the chunk, on the last stage the summed loss."""
-    from pretrain.model.gpt import document_inputs
-
-    batch = next(batches)
-    output = chunk(
-        input_ids=batch.tokens,
-        **document_inputs(batch.tokens, batch.positions),
-        labels=batch.labels,
-        loss_mask=batch.mask,
-    )
-    return output, lambda loss, non_loss_data: loss.detach()

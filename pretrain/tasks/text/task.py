@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,6 +46,9 @@ from pretrain.tasks.text.scores import (
     likelihood_metrics,
     sums_by_kind,
 )
+
+if TYPE_CHECKING:
+    from pretrain.inference.forward import Forward
 
 PROMPTS = 8
 """Held-out documents that are continued."""
@@ -218,11 +221,9 @@ class PackedWork:
         """Held-out documents to score, by the name of the source that they are of."""
         raise NotImplementedError
 
-    def evaluator(
-        self, topology: Topology, module: Any, schedule: SelectionSchedule
-    ) -> TextEvaluator:
-        """Scores the model chunks in `module`."""
-        return TextEvaluator(self, topology, module, self.text_fitter.chooser(schedule.table))
+    def evaluator(self, forward: Forward, schedule: SelectionSchedule) -> TextEvaluator:
+        """Scores the model that `forward` runs."""
+        return TextEvaluator(self, forward, self.text_fitter.chooser(schedule.table))
 
 
 class TextWork(PackedWork, FixedExamples):
@@ -259,14 +260,13 @@ class TextEvaluator:
     read.
     """
 
-    def __init__(self, work: PackedWork, topology: Topology, module: Any, chooser: Chooser) -> None:
+    def __init__(self, work: PackedWork, forward: Forward, chooser: Chooser) -> None:
         from pretrain.inference.decoding import GreedyDecoder  # loads Megatron-Core
 
         self.work = work
         self.config = work.config
-        self.topology = topology
-        self.module = module
-        self.chunks = list(module)
+        self.forward = forward
+        self.topology = topology = forward.topology
         texts = work.held_out()
         self.text = Text.joined(list(texts.values()))
         ends = np.cumsum([len(text.sentences) for text in texts.values()]).tolist()
@@ -277,12 +277,11 @@ class TextEvaluator:
         """First sentence of each source, and the one after its last."""
         self.bytes = {name: text_bytes(text, work.tokenizer) for name, text in texts.items()}
         self.chosen = choose_together(chooser, self.text, topology)
-        self.decoder = GreedyDecoder(self.config, topology, self.chunks)
+        self.decoder = GreedyDecoder(forward)
 
     def run(self, selection: Selection) -> Evaluation:
         """Score, and add up over the data-parallel ranks."""
         started = time.perf_counter()
-        self.module.eval()
         sums = {name: self._both(*span) for name, span in self.spans.items()}
         planned, plain = (LikelihoodSums.total(each) for each in zip(*sums.values(), strict=True))
         generation, samples = self._generate()
@@ -330,7 +329,6 @@ class TextEvaluator:
                 metrics |= {f"{key}/{name}": told[key] for key in BY_SOURCE if key in told}
         return metrics
 
-    @torch.no_grad()
     def _likelihood(
         self, transform: Insert | Keep, first: int = 0, last: int | None = None
     ) -> LikelihoodSums:
@@ -354,35 +352,26 @@ class TextEvaluator:
     def _forward(self, tokens: np.ndarray, labels: np.ndarray, kinds: np.ndarray) -> Tensor:
         """[2, KINDS] float64 nats and counts of these sequences [n, s], on the last stage; every
         data-parallel rank has as many."""
-        from megatron.core.pipeline_parallel import get_forward_backward_func
+        from pretrain.inference.forward import token_nats
 
         length, topology = self.config.model.sequence_length, self.topology
-        vocabulary = self.config.vocabulary_size(self.work.tokenizer.size)
-        most = LOGITS_AT_ONCE * topology.tensor.size // (length * vocabulary)
+        most = LOGITS_AT_ONCE * topology.tensor.size // (length * self.forward.vocabulary)
         size = max(1, min(self.config.training.evaluation_batch, most, len(tokens)))
-        parts = self.decoder.parts
+        parts = self.forward.parts
         batches = -(-len(tokens) // (size * parts)) * parts
         order = np.arange(batches * size)
         kinds = np.where((order < len(tokens))[:, None], kinds[order % len(tokens)], -1)
         total = torch.zeros(2, KINDS, dtype=torch.float64, device=topology.device)
         rows = order.reshape(batches, size)
         for first in range(0, batches, TOGETHER * parts):
-            self.decoder.check()
             scored = [
                 (self._batch(tokens[part % len(tokens)], labels[part % len(tokens)]), kinds[part])
                 for part in rows[first : first + TOGETHER * parts]
             ]
-            sums = get_forward_backward_func()(
-                forward_step_func=_score,
-                data_iterator=[iter(scored) for _ in self.chunks],
-                model=self.chunks,
-                num_microbatches=len(scored),
-                seq_length=length,
-                micro_batch_size=size,
-                forward_only=True,
-                collect_non_loss_data=True,
+            sums = self.forward.run(
+                scored, (size, length), lambda chunk, part: token_nats(chunk, part[0]), _by_kind
             )
-            if topology.is_last_stage:
+            if sums:
                 total += torch.stack(sums).sum(dim=0)
         return total
 
@@ -526,18 +515,6 @@ def _rows(values: np.ndarray, count: int, length: int, fill: int) -> np.ndarray:
     return rows.reshape(count, length)
 
 
-def _score(batches: Iterator[tuple[Batch, np.ndarray]], chunk: Any) -> tuple[Tensor, Any]:
-    """Megatron's forward step: output of the chunk, and sums over its labels by kind."""
-    from pretrain.model.gpt import document_inputs
-
-    batch, kinds = next(batches)
-    output = chunk(
-        input_ids=batch.tokens,
-        **document_inputs(batch.tokens, batch.positions),
-        labels=batch.labels,
-    )
-
-    def sums(losses_bs: Tensor, non_loss_data: bool) -> Tensor:
-        return sums_by_kind(losses_bs, torch.from_numpy(kinds).to(losses_bs.device))
-
-    return output, sums
+def _by_kind(losses_bs: Tensor, part: tuple[Batch, np.ndarray]) -> Tensor:
+    """Sums of the losses of each kind of label."""
+    return sums_by_kind(losses_bs, torch.from_numpy(part[1]).to(losses_bs.device))

@@ -42,9 +42,10 @@ def test_answers_are_restored_before_they_are_scored():
     task = Arithmetic(config.data)
     order = (2, 1, 3, 0)
     with topology.start(config) as here:
+        from pretrain.inference.forward import Forward
         from pretrain.tasks.arithmetic.task import PositionEvaluator
 
-        evaluator = PositionEvaluator(config, here, torch.nn.ModuleList(), task)
+        evaluator = PositionEvaluator(config, Forward(here, torch.nn.ModuleList()), task)
         evaluator.decoder = known_answers(task, order, wrong_from=75)
         result = evaluator.run(Selection("fixed", order, task.unit_names))
     assert result.examples == 100
@@ -74,12 +75,13 @@ def decode(parallel):
     )
     task = Arithmetic(config.data)
     with topology.start(config) as here:
+        from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
         from pretrain.tasks.arithmetic.task import PositionEvaluator
         from pretrain.training.engine import Engine
 
         engine = Engine(config, here, build(config, here, 16))
-        evaluator = PositionEvaluator(config, here, engine.deepspeed.module, task)
+        evaluator = PositionEvaluator(config, Forward(here, engine.deepspeed.module), task)
         result = evaluator.run(Selection("reverse", (3, 2, 1, 0), task.unit_names))
         source = task.test.source[:16]
         return evaluator.decoder.generate(source, 4, 14).tolist(), result.unit_accuracy

@@ -220,7 +220,11 @@ def test_sets_are_scored_whatever_their_order(corpus):
         return rows
 
     with topology.start(config) as here:
-        evaluator = work.evaluator(here, torch.nn.ModuleList(), schedule)
+        from pretrain.inference.forward import Forward
+
+        chunk = torch.nn.Identity()
+        chunk.vocab_size = config.vocabulary_size(work.tokenizer.size)
+        evaluator = work.evaluator(Forward(here, torch.nn.ModuleList([chunk])), schedule)
         evaluator._loss = lambda target: 0.5
         evaluator.decoder = types.SimpleNamespace(generate=generate)
         result = evaluator.run(selection)
@@ -250,6 +254,7 @@ def decode(path, parallel):
     config = make_config(path, parallel=parallel, training=training)
     work = MultilabelWork(config)
     with topology.start(config) as here:
+        from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
@@ -257,7 +262,7 @@ def decode(path, parallel):
         engine = Engine(config, here, build(config, here, vocabulary))
         selection = Selection("reverse", tuple(reversed(range(5))), LABELS)
         schedule = types.SimpleNamespace(current=selection)
-        evaluator = work.evaluator(here, engine.deepspeed.module, schedule)
+        evaluator = work.evaluator(Forward(here, engine.deepspeed.module), schedule)
         result = evaluator.run(selection)
         evaluator.share = len(work.task.test)
         source, target = work.task.test.source, work.task.test.target

@@ -132,12 +132,13 @@ def test_another_blend_goes_on_where_nothing_is_fitted_and_is_announced(corpora,
 def test_scores_of_sources_are_those_of_each_alone_and_add_up(corpora):
     config = make_config(corpora, "scores", {"web": 1, "code": 1}, "never")
     with topology.start(config) as here:
+        from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
 
         work = CorpusWork(config)
         schedule = SelectionSchedule(config, here, work.fitter, work.sampler({}, 0))
         module = build(config, here, config.vocabulary_size(work.tokenizer.size))
-        evaluator = work.evaluator(here, module, schedule)
+        evaluator = work.evaluator(Forward(here, module), schedule)
         metrics = evaluator.run(schedule.current).metrics
         assert evaluator.bytes == {
             name: text.tokens for name, text in work.held_out().items()

@@ -66,6 +66,7 @@ def train_and_score(config: Config):
     """Losses of the first steps, metrics of held-out text after them, and samples."""
     work = build_work(config)
     with topology.start(config) as here:
+        from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
@@ -76,7 +77,7 @@ def train_and_score(config: Config):
         source = work.source(schedule, sampler, here)
         share = config.training.global_batch // here.data.size
         feed = BatchFeed(source, here, share, config.model.sequence_length, range(STEPS))
-        evaluator = work.evaluator(here, engine.deepspeed.module, schedule)
+        evaluator = work.evaluator(Forward(here, engine.deepspeed.module), schedule)
         losses = []
         for _, batch in feed:
             assert batch.positions is not None
@@ -151,13 +152,14 @@ def test_packed_documents_do_not_see_each_other(play, model):
 
 
 def evaluator_of(config: Config, here: topology.Topology) -> tuple[TextWork, TextEvaluator]:
+    from pretrain.inference.forward import Forward
     from pretrain.model.gpt import build
 
     work = build_work(config)
     assert isinstance(work, TextWork)
     schedule = SelectionSchedule(config, here, work.fitter, Sampler(work.examples, 8, 0))
     module = build(config, here, config.vocabulary_size(work.tokenizer.size))
-    return work, work.evaluator(here, module, schedule)
+    return work, work.evaluator(Forward(here, module), schedule)
 
 
 def test_scores_are_those_of_the_stream_token_by_token(play):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pretrain.config import DataConfig
 from pretrain.selection.estimators.chain import Chain, best_order, chain_order, fit, gain
-from pretrain.selection.orders.learned import LearnedSettings
+from pretrain.selection.orders.decoder import LearnedSettings
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.testing.processes import run_gang
 

@@ -10,7 +10,8 @@ from pretrain.config import SelectionConfig
 from pretrain.ragged import Documents
 from pretrain.selection import selector
 from pretrain.selection.estimators.chain import chain_order
-from pretrain.selection.orders.learned import LearnedSettings, learn_order
+from pretrain.selection.orders.decoder import LearnedSettings
+from pretrain.selection.orders.learned import learn_order
 from pretrain.selection.orders.strategies import choose_candidates, choose_order, order_by_bits
 from pretrain.selection.orders.transforms import Insert, Reorder
 from pretrain.selection.selector import Selection, from_json

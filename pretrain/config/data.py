@@ -33,6 +33,18 @@ class BlendSource(Section):
 class DataConfig(Section):
     """What is learned."""
 
+    def build(self, config: Any) -> Any:
+        from importlib import import_module
+
+        names = {
+            "arithmetic": ("arithmetic", "ArithmeticTask"),
+            "multilabel": ("multilabel", "MultilabelTask"),
+            "text": ("text", "TextTask"),
+            "corpus": ("text", "CorpusTask"),
+        }
+        folder, name = names[self.task]
+        return getattr(import_module(f"pretrain.tasks.{folder}.task"), name)(config)
+
     task: Task = "arithmetic"
     """Kind of examples: arithmetic (made here), multilabel (texts with sets of labels), text (a
     file, tokenized when the run begins), corpus (what tools.preprocess_data wrote)."""

@@ -27,7 +27,7 @@ class Batch:
         positions: [b, s] int64 of each input in its document, where several documents are packed
             into a sequence and do not see each other; None where a sequence is one document.
         selection_seconds: what the step had to wait for this batch.
-        selection: what the targets were selected by.
+        selector: what the targets were selected by.
         stop: whether the run is to stop after this step; the same on all ranks.
     """
 
@@ -37,7 +37,7 @@ class Batch:
     target_tokens: int
     positions: Tensor | None = None
     selection_seconds: float = 0.0
-    selection: Any = None
+    selector: Any = None
     stop: bool = False
 
     def to(self, device: torch.device) -> Batch:

@@ -112,7 +112,11 @@ class Rule(Protocol[Selecting]):
 
     def rank(self, table: Content) -> Ranking | None:
         """The order that a table implies; None where each example has its own. Every reader calls
-        it."""
+        it.
+
+        Raises:
+            BudgetError: the table lacks rows.
+        """
         ...
 
     def stream(self, table: Content, indices: np.ndarray) -> Iterable[Examples]:
@@ -175,17 +179,19 @@ class CountingFitter(Generic[Selecting]):
         it.
 
         Raises:
+            ConfigError: it lacks rows that `selection.memory_gb` had no room for.
             UserError: it is a table of another kind.
         """
         if not self.rule.fits(table):
             raise UserError(
                 f"the table holds no {self.rule.counted}, which data.task {self.task} asks for"
             )
-        counted, ranking = counts_of(table), self.rule.rank(table)
+        with within_memory(self.settings):
+            ranking = self.rule.rank(table)
+        counted = counts_of(table)
         selection = Selection(
             self.settings.strategy,
-            (),
-            self.rule.unit_names,
+            unit_names=self.rule.unit_names,
             estimator=self.settings.estimator,
             examples=counted.marginals.documents,
             rows=sum(counted.rows_per_rank),
@@ -200,21 +206,22 @@ class CountingFitter(Generic[Selecting]):
         return self.rule.selector(selection, table)
 
     def fit_or_load(
-        self, group: dist.ProcessGroup | None, shown: bool
+        self, group: dist.ProcessGroup | None, shown: bool, folder: Path | None = None
     ) -> tuple[Selection, Content | None]:
-        """A reader's selection and table: from `selection.table` if that is there, else fitted on
-        the training split, and then saved there.
+        """A reader's selection and table: from its folder if that is there, else fitted on the
+        training split, and then saved there.
 
         Args:
             group: the readers; None for one.
             shown: whether to show a progress bar.
+            folder: of the table; `selection.table` if not given.
 
         Raises:
             ConfigError: see :meth:`fit`.
             UserError: the table belongs to another run, cannot be read or written, or a reader
                 died.
         """
-        path = self.settings.table
+        path = folder or self.settings.table
         if path is not None and path.exists():
             table, manifest = self.load(path, group)
             manifest.check_made_from(self.made_from)

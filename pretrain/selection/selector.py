@@ -42,8 +42,8 @@ class Selection:
     """
 
     strategy: str
-    order: Order
-    unit_names: tuple[str, ...]
+    order: Order = ()
+    unit_names: tuple[str, ...] = ()
     estimator: str | None = None
     correction: str | None = None
     bits: tuple[float, ...] | None = None

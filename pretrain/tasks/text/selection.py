@@ -135,7 +135,7 @@ class SentenceRule:
 
     def uncounted(self, group: dist.ProcessGroup | None, progress: Progress) -> Selection:
         """What the strategy alone decides."""
-        return Selection(self.settings.strategy, (), ())
+        return Selection(self.settings.strategy)
 
     def count(
         self,

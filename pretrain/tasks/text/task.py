@@ -1,5 +1,5 @@
-"""Text as a training job sees it: packed sequences, with a loss on every token, and a selected token
-in front of each sentence, which is scored jointly with it.
+"""Text as a training job sees it: packed sequences, with a loss on every token, and a selected
+token in front of each sentence, which is scored jointly with it.
 
 With strategy ntp nothing is inserted, and this is plain pretraining.
 """

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, parse_arguments
+from pretrain.config.data import TokenizerFile
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
@@ -120,9 +121,10 @@ def chooser_of(config: Config) -> Chooser | None:
         UserError: a corpus or table cannot be used.
         ConfigError: it is not a configuration of corpora.
     """
+    from pretrain.tasks.text.config import CorpusData
     from pretrain.tasks.text.task import CorpusTask
 
-    if config.data.task != "corpus":
+    if not isinstance(config.data, CorpusData):
         raise ConfigError(f"--config: data.task is {config.data.task}, expected corpus")
     if config.selection.strategy in ("ntp", "blank"):
         return None
@@ -274,7 +276,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             report["marked"] = config.selection.strategy
         colour = sys.stdout.isatty() and not options.json
         mark = (lambda text: f"\x1b[7m{text}\x1b[0m") if colour else (lambda text: f"[[{text}]]")
-        given = options.tokenizer or (config.data.tokenizer if options.config else None)
+        data = config.data
+        named = data.tokenizer if isinstance(data, TokenizerFile) else None
+        given = options.tokenizer or named
         if options.documents and report["tokens"]:
             try:
                 tokenizer = tokenizer_of(options.prefix, given)

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pretrain.config import DataConfig
 from pretrain.data.tokenizers import SymbolTokenizer
+from pretrain.tasks.arithmetic.config import SIGNS, SYMBOLS, ArithmeticData
 from pretrain.tasks.fixed_width.data import Examples
-
-SYMBOLS = "0123456789+-*="
-SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
 
 
 def digits_of(values: np.ndarray, count: int) -> np.ndarray:
@@ -41,7 +38,7 @@ class Arithmetic:
         train, test: the two sides.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: ArithmeticData) -> None:
         self.tokenizer = SymbolTokenizer(SYMBOLS)
         self.operation = config.operation
         self.digits = config.digits

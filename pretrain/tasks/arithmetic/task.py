@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pretrain.config import Config
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.tasks.fixed_width.task import FixedWidthTask
 
@@ -15,4 +16,4 @@ class ArithmeticTask(FixedWidthTask):
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config, Arithmetic(config.data))
+        super().__init__(config, Arithmetic(ArithmeticData.of(config)))

@@ -197,7 +197,7 @@ class TextEvaluator:
             torch.from_numpy(labels),
             torch.ones(inputs.shape),
             inputs.numel(),
-            positions_of(inputs == self.end_id) if self.config.data.document_mask else None,
+            positions_of(inputs == self.end_id) if self.config.data.packs_documents else None,
         ).to(self.topology.device)
 
     def _generate(self) -> tuple[tuple[Metric, ...], list[dict[str, Any]]]:

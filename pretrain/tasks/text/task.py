@@ -20,6 +20,7 @@ from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator, Task
 from pretrain.tasks.text.batches import PackedBatches
+from pretrain.tasks.text.config import TextData
 from pretrain.tasks.text.corpus import BlendedCorpus, PackedBlend
 from pretrain.tasks.text.data import END, Packed, Sentences, Text
 from pretrain.tasks.text.selection import Chooser, SentenceRule, transform_of
@@ -73,7 +74,7 @@ class PackedTask(Task):
             topology.reader_rank,
             topology.data.size,
             self.config.model.sequence_length,
-            self.config.data.document_mask,
+            self.config.data.packs_documents,
         )
 
     def evaluator(self, forward: Forward, schedule: SelectionSchedule[Chooser]) -> Evaluator:
@@ -100,13 +101,14 @@ class TextTask(PackedTask):
     """
 
     def __init__(self, config: Config) -> None:
-        self.file = file = TextFile(config.data)
+        data = TextData.of(config)
+        self.file = file = TextFile(data)
         super().__init__(config, file.train, file.tokenizer, str(file))
         if not self.examples:
             raise ConfigError(
-                f"data.path {config.data.path}: {file.train.tokens} training tokens are too few "
-                f"for one sequence of model.sequence_length {config.model.sequence_length}; lower "
-                "it, or give more text"
+                f"data.path {data.path}: {file.train.tokens} training tokens are too few for one "
+                f"sequence of model.sequence_length {config.model.sequence_length}; lower it, or "
+                "give more text"
             )
 
     def held_out(self) -> dict[str, Text]:

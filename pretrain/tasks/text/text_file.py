@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pretrain.config import DataConfig
 from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import read_texts
+from pretrain.tasks.text.config import TextData
 from pretrain.tasks.text.data import Text
 
 
@@ -23,7 +23,7 @@ class TextFile:
         ConfigError: no training document is left, or the vocabulary has no room.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: TextData) -> None:
         train, test = split(config)
         self.tokenizer = text_tokenizer(config, train)
         self.train = Text.encoded(train, self.tokenizer)
@@ -38,7 +38,7 @@ class TextFile:
         )
 
 
-def split(config: DataConfig) -> tuple[list[str], list[str]]:
+def split(config: TextData) -> tuple[list[str], list[str]]:
     """Training and held-out documents; errors: see :func:`pretrain.data.held_out.hold_out`."""
     return hold_out(
         config,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pretrain.config import DataConfig
 from pretrain.errors import ConfigError
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.tasks.fixed_width.data import assemble, check_length
 
@@ -22,7 +22,7 @@ def test_assemble_fits_exactly():
 
 
 def test_a_sequence_that_is_too_short_is_refused():
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     check_length(task, 9)
     with pytest.raises(ConfigError, match=r"model.sequence_length 8 .* 9"):
         check_length(task, 8)

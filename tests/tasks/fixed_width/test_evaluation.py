@@ -10,6 +10,7 @@ import torch
 from pretrain.config import load_config
 from pretrain.distributed import topology
 from pretrain.selection.selector import Selection
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.tasks.fixed_width.selection import PositionSelector
 from pretrain.testing.processes import run_gang
@@ -40,7 +41,7 @@ def known_answers(task, order, wrong_from):
 
 def test_answers_are_restored_before_they_are_scored():
     config = load_config(None, {"training": {"evaluation_examples": 100}})
-    task = Arithmetic(config.data)
+    task = Arithmetic(ArithmeticData())
     order = (2, 1, 3, 0)
     with topology.start(config) as here:
         from pretrain.inference.forward import Forward
@@ -74,7 +75,7 @@ def decode(parallel):
             "parallel": parallel,
         },
     )
-    task = Arithmetic(config.data)
+    task = Arithmetic(ArithmeticData())
     with topology.start(config) as here:
         from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
@@ -94,7 +95,7 @@ def stepwise():
         None,
         {"model": {"layers": 4, "hidden_size": 32, "init_std": 0.3, "sequence_length": 10}},
     )
-    task = Arithmetic(config.data)
+    task = Arithmetic(ArithmeticData())
     with topology.start(config) as here, torch.no_grad():
         from pretrain.model.gpt import build
 

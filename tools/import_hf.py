@@ -230,9 +230,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
 
 def _rows(config: Config, theirs: int, asked: int | None) -> int:
     """Rows of the embedding: theirs at least, and those of the tokenizer."""
-    from pretrain.tasks.base import build_work
-
-    tokens = build_work(config).tokenizer.size
+    tokens = config.data.build(config).tokenizer.size
     if asked is not None:
         if asked < max(theirs, tokens):
             raise UserError(

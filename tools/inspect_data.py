@@ -27,8 +27,8 @@ from pretrain.config.data import TokenizerFile
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
-from pretrain.tasks.text.data import Chooser
 from pretrain.tasks.text.indexed import IndexedText
+from pretrain.tasks.text.selection import Chooser
 
 WIDTH = 80
 AT_ONCE = 1 << 20
@@ -121,17 +121,16 @@ def chooser_of(config: Config) -> Chooser | None:
         UserError: a corpus or table cannot be used.
         ConfigError: it is not a configuration of corpora.
     """
-    from pretrain.selection.schedule import fit_or_load
     from pretrain.tasks.text.config import CorpusData
-    from pretrain.tasks.text.corpus_task import CorpusWork
+    from pretrain.tasks.text.task import CorpusTask
 
     if not isinstance(config.data, CorpusData):
         raise ConfigError(f"--config: data.task is {config.data.task}, expected corpus")
     if config.selection.strategy in ("ntp", "blank"):
         return None
-    work = CorpusWork(config)
-    _, table = fit_or_load(config, work.fitter, None, config.run.progress)
-    return work.text_fitter.chooser(table)
+    fitter = CorpusTask(config).fitter
+    chooser: Chooser = fitter.selector(*fitter.fit_or_load(None, config.run.progress))
+    return chooser
 
 
 def samples(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from pretrain.config import load_config
-from pretrain.data.batch import ExampleSource, Sampler
+from pretrain.data.batch import Sampler
 from pretrain.data.loader import BatchFeed
 from pretrain.distributed import topology
 from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
+from pretrain.tasks.fixed_width.batches import ExampleBatches
 from pretrain.testing.processes import run_gang
 
 
@@ -26,7 +27,7 @@ class Backwards:
 def feed_of(here: topology.Topology, transform, batch: int, steps: int, ahead: int = 2):
     task = Arithmetic(ArithmeticData())
     rank = 0 if here.readers is None else here.readers.rank
-    source = ExampleSource(
+    source = ExampleBatches(
         task,
         Sampler(len(task.train), batch, 3),
         lambda step: SimpleNamespace(transform=transform),

@@ -25,8 +25,7 @@ from pretrain.progress import progress_bar
 from pretrain.ragged import Documents
 from pretrain.tasks.multilabel.config import MultilabelData
 from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, split
-from pretrain.tasks.multilabel.scores import LabelCounts, count_labels
-from pretrain.tasks.multilabel.task import MANY
+from pretrain.tasks.multilabel.scores import MANY, LabelCounts, count_labels
 
 THRESHOLD = 0.5
 
@@ -122,7 +121,7 @@ def scores(chances: np.ndarray, actual: Documents, length: float) -> dict[str, f
 
 def _shown(counts: LabelCounts, way: str) -> dict[str, float]:
     """Every score at the threshold; micro-F1 and length otherwise."""
-    metrics = counts.metrics()
+    metrics = {metric.name: metric.value for metric in counts.metrics()}
     if not way:
         return metrics
     return {name: metrics[name] for name in ("micro_f1", "predicted_length")}

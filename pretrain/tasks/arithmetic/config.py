@@ -12,7 +12,7 @@ from pretrain.config.base import PositiveInt
 from pretrain.config.data import HeldOutShare, Restoration
 
 if TYPE_CHECKING:
-    from pretrain.tasks.base import Work
+    from pretrain.tasks.base import Task
     from pretrain.tasks.presentation import Presentation
 
 SYMBOLS = "0123456789+-*="
@@ -55,11 +55,11 @@ class ArithmeticData(HeldOutShare):
         """Digits of the second operand, with the default resolved."""
         return self.digits_second or self.digits
 
-    def build(self, config: Config) -> Work:
+    def build(self, config: Config) -> Task:
         """The task; errors: see the base class."""
-        from pretrain.tasks.arithmetic.task import ArithmeticWork
+        from pretrain.tasks.arithmetic.task import ArithmeticTask
 
-        return ArithmeticWork(config)
+        return ArithmeticTask(config)
 
     def presentation(self) -> Presentation:
         """Digits of each answer."""

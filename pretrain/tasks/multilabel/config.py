@@ -9,7 +9,7 @@ from pretrain.config.base import PositiveInt
 from pretrain.config.data import Restoration, TextFiles
 
 if TYPE_CHECKING:
-    from pretrain.tasks.base import Work
+    from pretrain.tasks.base import Task
     from pretrain.tasks.presentation import Presentation
 
 
@@ -26,11 +26,11 @@ class MultilabelData(TextFiles):
     )  # fmt: skip
     estimators: ClassVar[tuple[EstimatorName, ...]] = ("presence", "presence_top", "pmi", "npmi")
 
-    def build(self, config: Config) -> Work:
+    def build(self, config: Config) -> Task:
         """The task; errors: see the base class."""
-        from pretrain.tasks.multilabel.task import MultilabelWork
+        from pretrain.tasks.multilabel.task import MultilabelTask
 
-        return MultilabelWork(config)
+        return MultilabelTask(config)
 
     def presentation(self) -> Presentation:
         """Labels of each text."""

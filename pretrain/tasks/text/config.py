@@ -14,7 +14,7 @@ from pretrain.config.base import PositiveInt, Section
 from pretrain.config.data import Restoration, TextFiles, TokenizerFile
 
 if TYPE_CHECKING:
-    from pretrain.tasks.base import Work
+    from pretrain.tasks.base import Task
     from pretrain.tasks.presentation import Presentation
 
 
@@ -60,11 +60,11 @@ class TextData(SentenceData, TextFiles):
     """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
     2 every section."""
 
-    def build(self, config: Config) -> Work:
+    def build(self, config: Config) -> Task:
         """The task; errors: see the base class."""
-        from pretrain.tasks.text.task import TextWork
+        from pretrain.tasks.text.task import TextTask
 
-        return TextWork(config)
+        return TextTask(config)
 
     def title(self) -> str:
         """Such as text of plays.txt."""
@@ -152,11 +152,11 @@ class CorpusData(SentenceData):
                 )
         return self
 
-    def build(self, config: Config) -> Work:
+    def build(self, config: Config) -> Task:
         """The task; errors: see the base class."""
-        from pretrain.tasks.text.corpus_task import CorpusWork
+        from pretrain.tasks.text.task import CorpusTask
 
-        return CorpusWork(config)
+        return CorpusTask(config)
 
     def title(self) -> str:
         """Such as text of web, books."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.selection.estimators.chain import Chain, best_order, chain_order, fit, gain
-from pretrain.selection.orders.learned import LearnedSettings
+from pretrain.selection.orders.decoder import LearnedSettings
 from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.testing.processes import run_gang

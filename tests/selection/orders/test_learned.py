@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretrain.selection.orders.learned import (
-    Decoder,
-    LearnedSettings,
-    count_rounds,
-    count_updates,
-    forward_flops,
-    learn_order,
-    split,
-)
+from pretrain.selection.orders.decoder import Decoder, LearnedSettings, forward_flops
+from pretrain.selection.orders.learned import count_rounds, count_updates, learn_order, split
 from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.testing.processes import run_gang

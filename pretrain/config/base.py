@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -17,6 +18,15 @@ class Section(BaseModel):
     """A part of the configuration. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):
+            annotation = cls.model_fields[info.field_name or ""].annotation
+            if bool not in (annotation, *get_args(annotation)):
+                raise PydanticCustomError("truth_value", "True and False are no value of it")
+        return value
 
 
 def closest(name: str, known: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ class DataSection(Section):
     def title(self) -> str:
         """What is learned, in words."""
 
-    def restoration(self, strategy: Strategy) -> Restoration:
+    def restoration(self, strategy: str) -> Restoration:
         """What an export needs to put answers back into natural order."""
         return Restoration("none")
 

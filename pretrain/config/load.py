@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pretrain.config.base import closest
 from pretrain.config.data import DataSection, default_task, section_of
 from pretrain.config.root import Config
+from pretrain.config.strict_yaml import load_yaml
 from pretrain.errors import ConfigError
 
 
@@ -66,7 +67,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, no YAML, or no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import yaml
 
 from pretrain.config import SelectionConfig, Strategy
+from pretrain.config.strict_yaml import load_yaml
 from pretrain.errors import ConfigError
 
 SYNTAX = "expected STRATEGY or STRATEGY:field=value, for example max_mi:estimator=pairwise"
@@ -109,7 +110,7 @@ def _value(item: str, name: str, written: str) -> Any:
     if name == "fixed" and ORDER.fullmatch(written):
         return [int(unit) for unit in written.split("-")]
     try:
-        return yaml.safe_load(written)
+        return load_yaml(written)
     except yaml.YAMLError as error:
         raise ConfigError(
             f"--strategies {item}: {name} has the value {written}, which is no YAML; write an "

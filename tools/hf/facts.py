@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from pretrain.config import Config
 from pretrain.data.tokenizers import SentencePieceTokenizer, TextTokenizer, Tokenizer, WordTokenizer
 from pretrain.data.tokenizers.pieces import SPACE
-from pretrain.tasks.arithmetic.data import SIGNS
 from pretrain.tasks.multilabel.data import LabelTokenizer
 from tools.hf.restored_generation import FORMAT
 from tools.hf.trained import Trained
@@ -24,7 +21,7 @@ def facts_of(trained: Trained) -> dict[str, Any]:
     labels = list(tokenizer.names) if isinstance(tokenizer, LabelTokenizer) else []
     positions = config.model.sequence_length
     longest = trained.manifest.state.get("longest", min(len(labels), positions // 2))
-    form, example = _form(config)
+    told = config.data.restoration(trained.strategy)
     return {
         "format": FORMAT,
         "task": "text" if config.data.task == "corpus" else config.data.task,
@@ -41,8 +38,8 @@ def facts_of(trained: Trained) -> dict[str, Any]:
         "first_label": text.size,
         "text_tokens": positions - longest - 1,
         "longest": longest,
-        "form": form,
-        "example": example,
+        "form": told.form,
+        "example": told.example,
         "words": isinstance(text, WordTokenizer),
         "space": _space(text),
     }
@@ -59,15 +56,3 @@ def _space(text: Tokenizer) -> dict[str, Any] | None:
     if not isinstance(text, SentencePieceTokenizer):
         return None
     return {"text": SPACE, "ids": text.encode(SPACE).tolist()}
-
-
-def _form(config: Config) -> tuple[str | None, str | None]:
-    """What a prompt of arithmetic looks like: a regular expression, and an example."""
-    data = config.data
-    if data.task != "arithmetic":
-        return None, None
-    sign = SIGNS[data.operation]
-    form = rf"[0-9]{{{data.digits}}}{re.escape(sign)}[0-9]{{{data.second_digits}}}="
-    first = "35".zfill(data.digits)[-data.digits :]
-    second = "07".zfill(data.second_digits)[-data.second_digits :]
-    return form, f"{first}{sign}{second}="

@@ -173,10 +173,12 @@ def _tokenizer(
         for file in files
         if file.is_file()
     ]
-    if config.data.tokenizer is not None and config.data.tokenizer.exists():
-        given = config.data.tokenizer
-        candidates.append(lambda: _of_task(load_tokenizer(given), config, unit_names))
-    elif config.data.path is not None and config.data.path.exists():
+    given: Path | None = getattr(config.data, "tokenizer", None)
+    texts: Path | None = getattr(config.data, "path", None)
+    if given is not None and given.exists():
+        named = given
+        candidates.append(lambda: _of_task(load_tokenizer(named), config, unit_names))
+    elif texts is not None and texts.exists():
         candidates.append(lambda: _made_again(config))
     for candidate in candidates:
         tokenizer = candidate()
@@ -185,7 +187,7 @@ def _tokenizer(
     names = " nor ".join(VOCABULARIES)
     raise UserError(
         f"{folder}: its tokenizer is not there: neither {names} in {folder.parent.parent}, nor "
-        f"data.tokenizer {config.data.tokenizer}, nor data.path {config.data.path} gives the "
+        f"data.tokenizer {given}, nor data.path {texts} gives the "
         "one that it was trained with; put one of them back"
     )
 
@@ -204,6 +206,8 @@ def _made_again(config: Config) -> Tokenizer:
 
         return Multilabel(config).tokenizer
     from pretrain.data.held_out import text_tokenizer
+    from pretrain.tasks.text.config import TextData
     from pretrain.tasks.text.text_file import split
 
-    return text_tokenizer(config.data, split(config.data)[0])
+    data = TextData.of(config)
+    return text_tokenizer(data, split(data)[0])

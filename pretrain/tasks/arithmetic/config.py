@@ -72,7 +72,7 @@ class ArithmeticData(HeldOutShare):
         second = "" if self.second_digits == self.digits else f" by {self.second_digits}"
         return f"{self.digits}{second}-digit {self.operation}"
 
-    def restoration(self, strategy: Strategy) -> Restoration:
+    def restoration(self, strategy: str) -> Restoration:
         """Digits are put back; a prompt is a problem with its equals sign."""
         sign = SIGNS[self.operation]
         form = rf"[0-9]{{{self.digits}}}{re.escape(sign)}[0-9]{{{self.second_digits}}}="

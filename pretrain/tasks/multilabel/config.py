@@ -42,6 +42,6 @@ class MultilabelData(TextFiles):
         """Such as labels of debtags.jsonl."""
         return f"labels of {self.path.name if self.path is not None else 'no file'}"
 
-    def restoration(self, strategy: Strategy) -> Restoration:
+    def restoration(self, strategy: str) -> Restoration:
         """The labels that are written are a set."""
         return Restoration("labels")

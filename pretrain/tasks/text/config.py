@@ -32,7 +32,7 @@ class SentenceData(TokenizerFile):
 
         return TextPresentation()
 
-    def restoration(self, strategy: Strategy) -> Restoration:
+    def restoration(self, strategy: str) -> Restoration:
         """Inserted tokens are taken out."""
         return Restoration("none" if strategy == "ntp" else "insert")
 

@@ -42,7 +42,7 @@ class ToyData(DataSection):
     """Of each word."""
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ntp", "reverse", "max_mi")
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("pairwise",)
+    estimators: ClassVar[tuple[EstimatorName, ...]] = ("pairwise", "joint")
 
     def build(self, config: Config) -> Task:
         """The task."""

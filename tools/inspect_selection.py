@@ -23,25 +23,24 @@ from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
-from pretrain.tasks.arithmetic.config import ArithmeticData
-from pretrain.tasks.arithmetic.data import Arithmetic
+from pretrain.tasks.fixed_width.config import FixedWidthData
 from pretrain.tasks.fixed_width.selection import PositionRule
 from tools.readers import reading_config, reading_together
 
 
 def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = None) -> Selection:
-    """Fit the selection on the training split, or on every pair of operands.
+    """Fit the selection on the training split, or on every example.
 
     Args:
         config: `selection` and `data` count.
-        all_pairs: fit on every pair, train and test together, without correction.
+        all_pairs: fit on every example, train and test together, without correction.
         group: the processes that share the table; None for one.
     """
-    dataset = Arithmetic(ArithmeticData.of(config))
+    dataset = FixedWidthData.of(config).dataset()
     if all_pairs:
         uncorrected = config.selection.model_copy(update={"correction": "none"})
         config = config.model_copy(update={"selection": uncorrected})
-    examples = dataset.every_pair() if all_pairs else dataset.train
+    examples = dataset.every() if all_pairs else dataset.train
     rule = PositionRule(config.selection, examples, dataset.values, dataset.unit_names)
     return CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(group)[0]
 
@@ -56,10 +55,12 @@ def as_json(selection: Selection) -> dict[str, Any]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the inspection."""
     parser.add_argument(
-        "--estimator", choices=ArithmeticData.estimators, help="instead of selection.estimator"
+        "--estimator", choices=FixedWidthData.estimators, help="instead of selection.estimator"
     )
     parser.add_argument(
-        "--all-pairs", action="store_true", help="fit on every pair of operands, uncorrected"
+        "--all-pairs",
+        action="store_true",
+        help="fit on all examples, uncorrected",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -73,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.inspect_selection", add_options
         )
-        if not isinstance(given.data, ArithmeticData):
+        if not isinstance(given.data, FixedWidthData):
             raise ConfigError(
-                f"data.task {given.data.task}: only arithmetic is inspected; tools.fit_selection "
-                "prints what other tasks select"
+                f"data.task {given.data.task}: its targets have no units at fixed places; "
+                "tools.fit_selection prints what it selects"
             )
         config = reading_config(given, ranks.world_size, options.estimator)
         with reading_together(config, ranks) as group:

@@ -59,14 +59,14 @@ class Config(BaseSettings):
                 f"selection.strategy {selection.strategy} is not known to data.task "
                 f"{data.task}; use {', '.join(data.strategies)}"
             )
-        if selection.estimator not in data.estimators:
-            if "estimator" in selection.model_fields_set:
-                raise ValueError(
-                    f"selection.estimator {selection.estimator} is not known to data.task "
-                    f"{data.task}; use {', '.join(data.estimators)}"
-                )
+        if "estimator" not in selection.model_fields_set:
             default = {"estimator": data.estimators[0]}
             self.selection = selection.model_copy(update=default)
+        elif selection.estimator not in data.estimators:
+            raise ValueError(
+                f"selection.estimator {selection.estimator} is not known to data.task "
+                f"{data.task}; use {', '.join(data.estimators)}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -180,15 +180,20 @@ class CountingFitter(Generic[Selecting]):
 
         Raises:
             ConfigError: it lacks rows that `selection.memory_gb` had no room for.
-            UserError: it is a table of another kind.
+            UserError: it is a table of another kind, or empty.
         """
         if not self.rule.fits(table):
             raise UserError(
                 f"the table holds no {self.rule.counted}, which data.task {self.task} asks for"
             )
+        counted = counts_of(table)
+        if not counted.marginals.total:
+            raise UserError(
+                f"selection.strategy {self.settings.strategy}: the training examples hold no pair "
+                "to count; give more of them, or choose another strategy"
+            )
         with within_memory(self.settings):
             ranking = self.rule.rank(table)
-        counted = counts_of(table)
         selection = Selection(
             self.settings.strategy,
             unit_names=self.rule.unit_names,

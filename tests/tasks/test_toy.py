@@ -1,6 +1,7 @@
 """What one file says of a task is all that training, selecting, resuming and showing it take."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from pretrain import registry
 from pretrain.main import main
 from tools.fit_selection import main as fit_selection
+from tools.inspect_selection import main as inspect_selection
 from tools.show_batch import main as show_batch
 
 ARGUMENTS = {
@@ -77,6 +79,13 @@ def test_it_trains_is_scored_resumes_and_is_shown(tmp_path, capsys):
         word, _, answer = each["text"].removesuffix("<<").partition("|>>")
         # The order of max_mi undoes the reversal.
         assert answer == word
+
+
+def test_its_order_is_inspected(capsys):
+    assert inspect_selection([*arguments(), "--all-pairs", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bits"] == pytest.approx([0, 1, math.log2(3), 2])
+    assert found["order"] == [3, 2, 1, 0]
 
 
 def test_its_table_is_fitted_by_itself_and_used(tmp_path, capsys):

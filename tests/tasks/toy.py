@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from pretrain.config import Config, DataSection, EstimatorName, SelectionConfig, Strategy
+from pretrain.config import Config, EstimatorName, SelectionConfig, Strategy
 from pretrain.config.base import PositiveInt
 from pretrain.data.tokenizers import SymbolTokenizer
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluation, Evaluator, Metric, Task
+from pretrain.tasks.fixed_width.config import FixedWidthData
 from pretrain.tasks.fixed_width.data import Examples
 from pretrain.tasks.fixed_width.selection import PositionSelector
 from pretrain.tasks.fixed_width.task import FixedWidthTask
@@ -33,7 +34,7 @@ HELD_OUT = 8
 """One word of so many."""
 
 
-class ToyData(DataSection):
+class ToyData(FixedWidthData):
     """Words of a few letters, the last of which is often an a."""
 
     task: Literal["toy"] = "toy"
@@ -42,11 +43,15 @@ class ToyData(DataSection):
     """Of each word."""
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ntp", "reverse", "max_mi")
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("pairwise",)
+    estimators: ClassVar[tuple[EstimatorName, ...]] = ("pairwise", "joint")
+
+    def dataset(self) -> Words:
+        """Made here."""
+        return Words(self)
 
     def build(self, config: Config) -> Task:
-        """The task."""
-        return ToyTask(config)
+        """The task, with an evaluation of its own."""
+        return ToyTask(config, self.dataset())
 
     def presentation(self) -> Presentation:
         """As every task is shown."""
@@ -85,19 +90,21 @@ class Words:
         words = np.indices(kinds).reshape(data.letters, -1).T
         mark = np.full((len(words), 1), len(LETTERS))
         source = np.concatenate([words, mark], axis=1)
-        examples = Examples(source, words[:, ::-1], tuple(range(data.letters)))
+        self.examples = Examples(source, words[:, ::-1], tuple(range(data.letters)))
         held_out = np.arange(len(words)) % HELD_OUT == 0
-        self.train, self.test = (
-            replace(examples, source=source[side], target=examples.target[side])
-            for side in (~held_out, held_out)
-        )
+        self.train, self.test = map(self._some, (~held_out, held_out))
+
+    def every(self) -> Examples:
+        """Of both sides."""
+        return self.examples
+
+    def _some(self, chosen: np.ndarray) -> Examples:
+        source, target = self.examples.source[chosen], self.examples.target[chosen]
+        return replace(self.examples, source=source, target=target)
 
 
 class ToyTask(FixedWidthTask):
     """Words backwards, as a training job sees them."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config, Words(ToyData.of(config)))
 
     def evaluator(
         self, forward: Forward, schedule: SelectionSchedule[PositionSelector]

@@ -84,6 +84,22 @@ def test_a_table_that_is_there_has_to_fit_too(tmp_path, capsys):
     assert not (tmp_path / "b").exists()
 
 
+def test_what_cannot_be_counted_is_one_line(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "t")]
+    wide = ["--data.operation", "subtraction", "--data.digits", "9", "--data.examples", "100"]
+    assert main(["--config", SMOKE, *wide, "--model.sequence_length", "40", *out]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: selection.estimator joint: ")
+    assert "use a smaller estimator" in line
+    text = tmp_path / "t.txt"
+    words = ("".join("abcdefghij"[int(digit)] for digit in str(n)) for n in range(400))
+    text.write_text("\n\n\n".join(words))
+    alone = ["--data.path", str(text), "--selection.features", "before"]
+    assert main(["--config", "configs/smoke/shakespeare.yaml", *alone, *out]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the training examples hold no pair to count; give more" in line
+
+
 LAUNCHERS = {
     "torchrun": ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
     "deepspeed": ["-m", "deepspeed.launcher.runner", "--num_accelerators", "2", "--master_port"],

@@ -27,7 +27,12 @@ from pretrain.selection.table.sharding import LayoutChoice
 Slots = Sequence[tuple[int, ...]]
 
 
-def _slot_size(slots: Slots, vocabulary: int) -> int:
+def slot_size(slots: Slots, vocabulary: int) -> int:
+    """Keys that each slot has room for.
+
+    Raises:
+        ValueError: the keys of all slots do not fit 64 bits.
+    """
     size: int = vocabulary ** max(len(slot) for slot in slots)
     if size * len(slots) >= 2**63:
         raise ValueError(
@@ -40,7 +45,7 @@ def _slot_size(slots: Slots, vocabulary: int) -> int:
 
 def feature_keys(source: np.ndarray, slots: Slots, vocabulary: int) -> np.ndarray:
     """Keys of each example: [n, source columns] -> [n, slots] int64."""
-    size = _slot_size(slots, vocabulary)
+    size = slot_size(slots, vocabulary)
     keys = np.empty((len(source), len(slots)), dtype=np.int64)
     for index, slot in enumerate(slots):
         key = np.zeros(len(source), dtype=np.int64)
@@ -156,7 +161,7 @@ def count_positions(
         group,
         budget,
         layout,
-        row_groups=keys // _slot_size(slots, vocabulary),
+        row_groups=keys // slot_size(slots, vocabulary),
         unit_width=vocabulary,
         progress=progress,
         device=device,

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pretrain.config import Config, EstimatorName, SelectionConfig, Strategy
+from pretrain.config import SelectionConfig, Strategy
 from pretrain.config.base import PositiveInt
 from pretrain.config.data import HeldOutShare, Restoration
+from pretrain.tasks.fixed_width.config import FixedWidthData
 
 if TYPE_CHECKING:
-    from pretrain.tasks.base import Task
+    from pretrain.tasks.arithmetic.data import Arithmetic
     from pretrain.tasks.presentation import Presentation
 
 SYMBOLS = "0123456789+-*="
 SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
 
 
-class ArithmeticData(HeldOutShare):
+class ArithmeticData(HeldOutShare, FixedWidthData):
     """Problems of two operands, which are made here."""
 
     task: Literal["arithmetic"] = "arithmetic"
@@ -33,13 +34,6 @@ class ArithmeticData(HeldOutShare):
     examples: PositiveInt | None = None
     """Operand pairs drawn in all, a*b and b*a counted once; every pair if not given (3 digits at
     the most)."""
-
-    strategies: ClassVar[tuple[Strategy, ...]] = (
-        "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned",
-    )  # fmt: skip
-    estimators: ClassVar[tuple[EstimatorName, ...]] = (
-        "joint", "pairwise", "operand_pair", "v_information", "chain",
-    )  # fmt: skip
 
     @model_validator(mode="after")
     def _enumerable(self) -> ArithmeticData:
@@ -55,11 +49,11 @@ class ArithmeticData(HeldOutShare):
         """Digits of the second operand, with the default resolved."""
         return self.digits_second or self.digits
 
-    def build(self, config: Config) -> Task:
-        """The task; errors: see the base class."""
-        from pretrain.tasks.arithmetic.task import ArithmeticTask
+    def dataset(self) -> Arithmetic:
+        """Made here."""
+        from pretrain.tasks.arithmetic.data import Arithmetic
 
-        return ArithmeticTask(config)
+        return Arithmetic(self)
 
     def presentation(self) -> Presentation:
         """Digits of each answer."""

@@ -64,7 +64,7 @@ class Arithmetic:
         """Ids of features and units are below this: digits, and the sign tokens."""
         return 10 if self.operation != "subtraction" else len(SYMBOLS)
 
-    def every_pair(self) -> Examples:
+    def every(self) -> Examples:
         """All ordered pairs of operands, train and test together."""
         codes = np.arange(10 ** (self.digits + self.second), dtype=np.int64)
         return self._examples(np.stack(np.divmod(codes, 10**self.second), axis=1))

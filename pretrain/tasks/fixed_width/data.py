@@ -68,6 +68,10 @@ class Dataset(Protocol):
         """Token ids of features and units are below this."""
         ...
 
+    def every(self) -> Examples:
+        """All examples that there can be, of both sides."""
+        ...
+
 
 def sequence_length(dataset: Dataset) -> int:
     """Input positions that an example takes."""

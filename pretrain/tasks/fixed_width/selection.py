@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
+from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
 from pretrain.selection.estimators.chain import chain_order
 from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
@@ -23,7 +24,7 @@ from pretrain.selection.orders.transforms import Reorder
 from pretrain.selection.selector import Selection
 from pretrain.selection.table.collectives import add_up, world
 from pretrain.selection.table.counts import Progress
-from pretrain.selection.table.positions import Content, PositionCounts, count_positions
+from pretrain.selection.table.positions import Content, PositionCounts, count_positions, slot_size
 from pretrain.tasks.fixed_width.data import Examples
 
 
@@ -121,13 +122,22 @@ class PositionRule:
         progress: Progress,
         device: torch.device | None,
     ) -> PositionCounts:
-        """See :class:`pretrain.selection.fitter.Rule`."""
+        """See :class:`pretrain.selection.fitter.Rule`.
+
+        Raises:
+            ConfigError: the estimator looks at more columns together than can be counted.
+        """
+        estimator = self.settings.estimator
         mine = self.train.shard(*world(group))
-        features = mine.features
+        slots = ESTIMATORS[estimator].slots(mine.features.shape[1])
+        try:
+            slot_size(slots, self.values)
+        except ValueError as error:
+            raise ConfigError(f"selection.estimator {estimator}: {error}") from error
         return count_positions(
-            features,
+            mine.features,
             mine.target,
-            ESTIMATORS[self.settings.estimator].slots(features.shape[1]),
+            slots,
             self.values,
             group,
             self.settings.chunk_tokens,

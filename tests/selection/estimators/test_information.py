@@ -42,7 +42,7 @@ def score_units(examples, estimator: str) -> list[float]:
 def test_exact_values_on_every_pair(case):
     operation, digits, estimator = case
     task = Arithmetic(ArithmeticData(operation=operation, digits=digits))
-    examples = task.every_pair()
+    examples = task.every()
     assert len(examples) == 10 ** (2 * digits)
     bits = score_units(examples, estimator)
     assert bits == pytest.approx(EXACT[case], abs=0.006)
@@ -50,7 +50,7 @@ def test_exact_values_on_every_pair(case):
 
 def test_joint_orders_multiplication_tens_hundreds_units_thousands():
     task = Arithmetic(ArithmeticData())
-    examples = task.every_pair()
+    examples = task.every()
     bits = score_units(examples, "joint")
     names = [task.unit_names[unit] for unit in order_by_bits(bits, 0.005)]
     assert names == ["tens", "hundreds", "units", "thousands"]
@@ -58,7 +58,7 @@ def test_joint_orders_multiplication_tens_hundreds_units_thousands():
 
 def test_joint_of_a_function_of_the_source_is_the_entropy():
     task = Arithmetic(ArithmeticData(operation="addition"))
-    examples = task.every_pair()
+    examples = task.every()
     bits = score_units(examples, "joint")
     for unit in range(examples.target.shape[1]):
         p = np.bincount(examples.target[:, unit]) / len(examples)

@@ -1,0 +1,37 @@
+"""What the sections `data` of tasks of fixed widths have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from pretrain.config import Config, DataSection, EstimatorName, Strategy
+
+if TYPE_CHECKING:
+    from pretrain.tasks.base import Task
+    from pretrain.tasks.fixed_width.data import Dataset
+
+
+class FixedWidthData(DataSection):
+    """The units of a target are put into one order."""
+
+    strategies: ClassVar[tuple[Strategy, ...]] = (
+        "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned",
+    )  # fmt: skip
+    estimators: ClassVar[tuple[EstimatorName, ...]] = (
+        "joint", "pairwise", "operand_pair", "v_information", "chain",
+    )  # fmt: skip
+
+    @abstractmethod
+    def dataset(self) -> Dataset:
+        """The examples; imports numpy, and reads or makes them.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+
+    def build(self, config: Config) -> Task:
+        """The task; errors: see the base class."""
+        from pretrain.tasks.fixed_width.task import FixedWidthTask
+
+        return FixedWidthTask(config, self.dataset())

@@ -111,7 +111,9 @@ def fake_training(run, *_):
         "seconds": 0.5, "step": 0,
     }  # fmt: skip
     score = {
-        "headline": "exact_match", "higher_is_better": True, "unit_accuracy": [0.5] * 4,
+        "headline": "exact_match", "higher_is_better": True,
+        "measures": {"exact_match": {"better": "higher", "unit": "share", "comparable": True}},
+        "unit_accuracy": [0.5] * 4,
         "metrics": {"exact_match": 0.25 + run.seed / 4}, "samples": [], "tokens": 100,
     }  # fmt: skip
     result = {"train_seconds": 2.0, "model_flops": 5, "parameters": 3, "layout": "1 process"}

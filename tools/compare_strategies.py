@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -69,45 +70,77 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
     waiting = [run for run in runs if run.result is None]
     for run in runs:
         if run not in waiting:
-            print(f"{run.name}: complete, not trained again")
+            say(f"{run.name}: complete, not trained again")
     if not waiting:
         return
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
-    start = sum(run.saved_step for run in waiting)
+    steps = {run.name: run.saved_step for run in waiting}
+    before = {run.name: _changed(run) for run in waiting}
     with (
         ThreadPoolExecutor(jobs) as pool,
-        progress_bar(total, "training", start=start) as bar,
+        progress_bar(total, "training", start=sum(steps.values())) as bar,
     ):
         futures = [pool.submit(launch, run, processes, threads) for run in waiting]
         try:
             while not all(future.done() for future in futures):
                 time.sleep(1.0)
-                show(bar, waiting)
+                show(bar, waiting, steps, before)
                 for future in futures:
                     if future.done():
                         future.result()
             for future in futures:
                 future.result()
-            show(bar, waiting)
+            show(bar, waiting, steps, before)
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
 
 
-def show(bar: tqdm, runs: Sequence[Run]) -> None:
-    """Move the bar to the sum of all steps; name what runs now, with its loss."""
-    done, text = 0, ""
+def show(
+    bar: tqdm, runs: Sequence[Run], steps: dict[str, int], before: dict[str, int | None]
+) -> None:
+    """Move the bar to the sum of all steps; name what runs now, with its loss.
+
+    Args:
+        bar: never goes backwards.
+        runs: that are trained.
+        steps: of each run as far as known, which is brought up to date; at first those of its
+            newest checkpoint.
+        before: when each run's metrics were written last before it was started. What an
+            interrupted run wrote beyond its checkpoint is trained again, and does not count.
+    """
+    text = ""
     for run in runs:
+        if _changed(run) == before[run.name]:
+            continue
         lines = list(json_lines(run.directory / "metrics.jsonl"))
         if lines:
-            done += lines[-1]["step"]
+            steps[run.name] = max(steps[run.name], lines[-1]["step"])
             if lines[-1]["step"] < run.config.training.steps:
                 text = f"{run.name} loss={lines[-1]['loss']:.3f}"
     bar.set_postfix_str(text, refresh=False)
-    bar.update(done - bar.n)
+    bar.update(max(0, sum(steps.values()) - bar.n))
+
+
+def _changed(run: Run) -> int | None:
+    """When a run's metrics were written last, in nanoseconds; None where there are none."""
+    path = run.directory / "metrics.jsonl"
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def say(text: str) -> None:
+    """Print, in ASCII where the output takes no more than that."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        for character, words in {"±": "+-", "…": "...", "’": "'"}.items():
+            text = text.replace(character, words)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    print(text)
 
 
 def split_seeds(text: str) -> list[int]:
@@ -170,9 +203,14 @@ def compare(config: Config, runs: Sequence[Run], arguments: Sequence[str]) -> Co
     results = [load_run(run) for run in done]
     first = done[0].result
     assert first is not None
+    measures: dict[str, dict[str, Any]] = {}
+    for run in done:
+        measures |= (run.result or {}).get("measures", {})
     comparison = Comparison(
         title=title(config),
         task=config.data.task,
+        presentation=config.data.presentation(),
+        measures=measures,
         metric_name=first["headline"],
         higher_is_better=first["higher_is_better"],
         runs=tuple(results),
@@ -208,8 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(format_table(summary))
-    print(
+    say(format_table(summary))
+    say(
         f"\n{time.perf_counter() - started:.0f} s; comparison.json, comparison.png and "
         f"report.html are in {options.out}"
     )

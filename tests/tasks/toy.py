@@ -25,9 +25,8 @@ from pretrain.tasks.fixed_width.selection import PositionSelector
 from pretrain.tasks.fixed_width.task import FixedWidthTask
 
 if TYPE_CHECKING:
-    from pretrain.tasks.presentation import Presentation
-
     from pretrain.inference.forward import Forward
+    from pretrain.tasks.presentation import Presentation
 
 LETTERS, MARK = "abcd", "|"
 HELD_OUT = 8

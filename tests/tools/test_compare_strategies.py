@@ -1,10 +1,14 @@
+import io
 import json
+import os
 import shutil
+import sys
 
 import pytest
 
 from pretrain.config import load_config
 from pretrain.errors import ConfigError
+from pretrain.progress import progress_bar
 from pretrain.training.checkpoint.manifest import saved_step
 from tools import compare_strategies
 from tools.compare_strategies import main, split_seeds
@@ -111,7 +115,9 @@ def fake_training(run, *_):
         "seconds": 0.5, "step": 0,
     }  # fmt: skip
     score = {
-        "headline": "exact_match", "higher_is_better": True, "unit_accuracy": [0.5] * 4,
+        "headline": "exact_match", "higher_is_better": True,
+        "measures": {"exact_match": {"better": "higher", "unit": "share", "comparable": True}},
+        "unit_accuracy": [0.5] * 4,
         "metrics": {"exact_match": 0.25 + run.seed / 4}, "samples": [], "tokens": 100,
     }  # fmt: skip
     result = {"train_seconds": 2.0, "model_flops": 5, "parameters": 3, "layout": "1 process"}
@@ -234,3 +240,28 @@ def test_a_failing_run_shows_the_end_of_its_log(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "run ntp-seed0 failed with exit code 2" in error
     assert "model.sequence_length 5 is too short" in error
+
+
+def test_a_resumed_bar_starts_where_it_stands_and_never_goes_back(tmp_path):
+    (run,) = plan(load_config(), parse_variants("ntp"), [0], tmp_path)
+    run.directory.mkdir(parents=True)
+    metrics = run.directory / "metrics.jsonl"
+    metrics.write_text('{"step": 40, "loss": 1.0}\n')
+    before = {run.name: compare_strategies._changed(run)}
+    steps = {run.name: 30}
+    bar = progress_bar(60, "training", start=30)
+    compare_strategies.show(bar, [run], steps, before)
+    assert bar.n == 30  # steps after the checkpoint are trained again
+    for step, shown in ((20, 30), (35, 35)):
+        metrics.write_text(f'{{"step": {step}, "loss": 1.0}}\n')
+        os.utime(metrics, ns=(step, step))
+        compare_strategies.show(bar, [run], steps, before)
+        assert bar.n == shown
+
+
+def test_an_output_of_ascii_only_gets_ascii(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    compare_strategies.say("0.5 ± 0.1 … Student’s λ")
+    sys.stdout.flush()
+    assert raw.getvalue() == b"0.5 +- 0.1 ... Student's \\u03bb\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,8 @@ def load_run(run: Run) -> RunResult:
         estimator=selection["estimator"],
         tokens=tuple(line["tokens"] for line in evaluations),
         metrics={
-            name: tuple(line["metrics"][name] for line in evaluations) for name in result["metrics"]
+            name: tuple(_number(line["metrics"][name]) for line in evaluations)
+            for name in result["metrics"]
         },
         unit_accuracy=tuple(tuple(line["unit_accuracy"]) for line in evaluations),
         samples=tuple(evaluations[-1]["samples"]),
@@ -143,6 +145,11 @@ def load_run(run: Run) -> RunResult:
         model_flops=float(result["model_flops"]),
         parameters=result["parameters"],
     )
+
+
+def _number(value: float | None) -> float:
+    """A value of a file; JSON has null for what is no number."""
+    return math.nan if value is None else value
 
 
 def title(config: Config) -> str:

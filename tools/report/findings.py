@@ -14,24 +14,6 @@ LEVEL = 0.005
 LEVEL_RATIO = 0.001
 # Budgets further apart than this are called unequal.
 BUDGET_TOLERANCE = 0.01
-SCORING = {
-    "arithmetic": "Every answer was put back into its natural order before it was scored.",
-    "multilabel": "Labels are scored as sets: the order in which they are written does not count.",
-    "text": "Inserted tokens are paid for: bits of all tokens, per token of the original text.",
-}
-TASK_CAVEATS = {
-    "arithmetic": ("A malformed answer is wrong.",),
-    "text": (
-        "With an inserted token, the joint figure (inserted token and sentence, per original "
-        "token) is the one that compares; it bounds the true one from above. The conditional "
-        "figure has the inserted token free of charge, which is a word of the answer: it never "
-        "stands alone.",
-        "Inserted tokens take positions: of equally many trained tokens, fewer are of the text "
-        "itself (original tokens per position).",
-    ),
-}
-SCORING["corpus"] = SCORING["text"]
-TASK_CAVEATS["corpus"] = TASK_CAVEATS["text"]
 JOINT = (
     "The joint estimator takes the source as one variable. Where the target is a function of "
     "the source, as in arithmetic, it equals the entropy of each digit: ordering by it is "
@@ -108,7 +90,7 @@ def lead(summary: dict[str, Any]) -> str:
     if order and len(order) <= UNITS_SHOWN:
         words = order_words(order, summary["unit_names"], ", then ")
         sentences.append(f"{name} predicts {words}.")
-    sentences.append(SCORING.get(summary["task"], ""))
+    sentences.append(summary["scoring"])
     return " ".join(sentences).strip()
 
 
@@ -130,7 +112,7 @@ def caveats(summary: dict[str, Any]) -> list[str]:
     if summary["missing"]:
         found.append(f"Not complete, and left out: {', '.join(summary['missing'])}.")
     found.append("The last evaluation of each run counts, not its best one.")
-    found += TASK_CAVEATS.get(summary["task"], ())
+    found += summary["task_caveats"]
     if len(summary["paired"]) > 1 and any(p["ci95"] for p in summary["paired"].values()):
         found.append(
             "Each confidence interval is for its own strategy: of strategies that do not differ "
@@ -138,11 +120,7 @@ def caveats(summary: dict[str, Any]) -> list[str]:
         )
     if any(entry["estimator"] == "joint" for entry in strategies.values()):
         found.append(JOINT)
-    if summary["task"] == "multilabel" and "frequency" not in strategies:
-        found.append(
-            "Ordering labels by mutual information comes close to ordering them by frequency, "
-            "which this comparison does not have: add frequency to --strategies."
-        )
+    found += summary["advice"]
     found.append(
         "Whether maximal mutual information is the best order depends on the estimator and on "
         "the task. This comparison is evidence for its own only."

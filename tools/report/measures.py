@@ -1,18 +1,22 @@
-"""Metrics: which are shares, which way is better, how their values are written."""
+"""Metrics as reports write them, by what runs say of each: unit, which way is better.
+
+A run's files describe its metrics in `measures`: name -> {better, unit, comparable}. Units:
+
+- share: a fraction from 0 to 1, shown in percent; differences are points.
+- perplexity: equal ratios are equal steps, drawn on a logarithmic axis.
+- bits, nats, ratio, or what is counted: plain numbers of about four figures.
+- "" (of a run that does not say): a plain number too.
+
+`better` is "higher", "lower" or None. What is not `comparable` between strategies is shown as
+neither better nor worse, whatever `better` says: what inserted tokens cost differs by strategy.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-# Words in the name of a metric that say which way is better, and that it is a fraction from 0 to
-# 1, shown in percent. What has none of them is a number that is neither good nor bad.
-HIGHER_WORDS = {"match", "accuracy", "f1", "precision", "recall", "rouge1", "rouge2", "rougeL"}
-LOWER_WORDS = {"nll", "bits", "nats", "loss", "perplexity", "entropy", "error"}
-SHARE_WORDS = HIGHER_WORDS | {"coverage", "share", "fraction", "distinct", "repetition"}
-# What inserted tokens cost, or give away, differs by strategy: no lead in these is a win.
-NOT_COMPARABLE = ("plan_", "mark_", "conditional_")
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,19 @@ class Measure:
     Attributes:
         name: as the task calls it.
         higher_is_better: None where neither way is.
+        kind: its unit, as in the docstring of the module.
     """
 
     name: str
     higher_is_better: bool | None
+    kind: str = ""
+
+    @classmethod
+    def of(cls, name: str, described: Mapping[str, Any] | None) -> Measure:
+        """A metric by its description; one without is neither better nor worse."""
+        described = described or {}
+        better = described.get("better") if described.get("comparable", True) else None
+        return cls(name, None if better is None else better == "higher", described.get("unit", ""))
 
     @property
     def words(self) -> str:
@@ -35,12 +48,12 @@ class Measure:
     @property
     def is_share(self) -> bool:
         """Whether values are fractions from 0 to 1."""
-        return not SHARE_WORDS.isdisjoint(self.name.split("_"))
+        return self.kind == "share"
 
     @property
     def is_logarithmic(self) -> bool:
         """Whether equal ratios, not equal differences, are equal steps."""
-        return "perplexity" in self.name.split("_")
+        return self.kind == "perplexity"
 
     @property
     def unit(self) -> str:
@@ -89,19 +102,11 @@ class Measure:
         return -difference if self.higher_is_better is False else difference
 
 
-def measure(name: str) -> Measure:
-    """A metric known by its name only."""
-    words = set(name.split("_"))
-    if name.startswith(NOT_COMPARABLE):
-        return Measure(name, None)
-    if words & LOWER_WORDS:
-        return Measure(name, False)
-    return Measure(name, True if words & HIGHER_WORDS else None)
-
-
 def headline_measure(summary: dict[str, Any]) -> Measure:
     """The metric that counts."""
-    return Measure(summary["metric"], summary["higher_is_better"])
+    name = summary["metric"]
+    unit = summary["measures"].get(name, {}).get("unit", "")
+    return Measure(name, summary["higher_is_better"], unit)
 
 
 def other_measures(summary: dict[str, Any]) -> list[Measure]:
@@ -109,7 +114,8 @@ def other_measures(summary: dict[str, Any]) -> list[Measure]:
     names: dict[str, None] = {}
     for entry in summary["strategies"].values():
         names |= dict.fromkeys(entry["metrics"])
-    return [measure(name) for name in names if name != summary["metric"]]
+    described = summary["measures"]
+    return [Measure.of(name, described.get(name)) for name in names if name != summary["metric"]]
 
 
 def _decimals(value: float) -> int:

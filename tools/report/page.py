@@ -35,7 +35,7 @@ def render_html(comparison: Comparison, summary: dict[str, Any], path: Path) -> 
         other_curves_section(comparison, summary, looks),
         accuracy_section(summary, looks),
         bits_section(summary, looks),
-        samples_section(comparison, summary, looks),
+        Html(samples_section(comparison, summary, looks)),
         budget_section(summary, looks),
         _caveats_section(summary),
         _reproduce_section(comparison),

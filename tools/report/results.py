@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tools.report.measures import measure
-
-SAMPLE_KEYS = frozenset({"source", "target", "prediction", "raw", "correct"})
+from pretrain.tasks.presentation import Presentation
+from tools.report.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class RunResult:
     """Accuracy of each unit at each evaluation, in natural (restored) order; empty rows where
     targets have no such units."""
     samples: tuple[dict[str, Any], ...]
-    """Examples of the last evaluation; for arithmetic: source, target, prediction, raw, correct."""
+    """Examples of the last evaluation, with the keys that the task's presentation asks for."""
     train_seconds: float
     """Wall time of training."""
     selection_seconds: float
@@ -69,8 +68,12 @@ class Comparison:
     """Versions and hardware."""
     command: str
     """The command that produces this comparison."""
-    task: str = "arithmetic"
-    """Kind of examples: arithmetic, multilabel or text."""
+    task: str = ""
+    """Kind of examples, for the record."""
+    presentation: Presentation = field(default_factory=Presentation)
+    """How the task is shown."""
+    measures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What runs say of each metric: name -> {better, unit, comparable}."""
     higher_is_better: bool = True
     """Of the metric that counts."""
     missing: tuple[str, ...] = ()
@@ -84,10 +87,9 @@ def check(comparison: Comparison) -> None:
     first_of: dict[str, RunResult] = {}
     seen: set[tuple[str, int]] = set()
     for run in comparison.runs:
-        _check_curves(run, comparison.metric_name)
+        _check_curves(run, comparison)
         _check_units(run)
-        if comparison.task == "arithmetic":
-            _check_samples(run)
+        _check_samples(run, comparison.presentation.sample_keys)
         _check_costs(run)
         if (run.strategy, run.seed) in seen:
             raise ValueError(f"{_name(run)} occurs twice: give each seed once per strategy")
@@ -114,7 +116,8 @@ def _name(run: RunResult) -> str:
     return f"run {run.strategy!r}, seed {run.seed}"
 
 
-def _check_curves(run: RunResult, headline: str) -> None:
+def _check_curves(run: RunResult, comparison: Comparison) -> None:
+    headline = comparison.metric_name
     if not run.tokens:
         raise ValueError(f"{_name(run)} has no evaluation: evaluate at least once, at the end")
     if headline not in run.metrics:
@@ -131,7 +134,7 @@ def _check_curves(run: RunResult, headline: str) -> None:
     if run.tokens[0] < 0 or any(b <= a for a, b in zip(run.tokens, run.tokens[1:], strict=False)):
         raise ValueError(f"{_name(run)} has tokens {run.tokens}: they must increase from 0")
     for name, values in run.metrics.items():
-        if measure(name).is_share:
+        if Measure.of(name, comparison.measures.get(name)).is_share:
             _check_fractions(run, name, values)
         elif not all(math.isfinite(value) for value in values):
             raise ValueError(f"{_name(run)} has {name} {values}: give finite numbers")
@@ -161,17 +164,17 @@ def _check_units(run: RunResult) -> None:
         raise ValueError(f"{_name(run)} has bits {run.bits}: give one finite number per unit")
 
 
-def _check_samples(run: RunResult) -> None:
+def _check_samples(run: RunResult, keys: frozenset[str]) -> None:
     for sample in run.samples:
-        if missing := SAMPLE_KEYS - sample.keys():
+        if missing := keys - sample.keys():
             raise ValueError(f"{_name(run)} has a sample without {', '.join(sorted(missing))}")
 
 
 def _check_costs(run: RunResult) -> None:
-    for field in ("train_seconds", "selection_seconds", "model_flops", "parameters"):
-        value = getattr(run, field)
+    for name in ("train_seconds", "selection_seconds", "model_flops", "parameters"):
+        value = getattr(run, name)
         if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{_name(run)} has {field} {value}: give a finite number from 0 up")
+            raise ValueError(f"{_name(run)} has {name} {value}: give a finite number from 0 up")
     flops = run.selection_flops
     if flops is not None and not (math.isfinite(flops) and flops >= 0):
         raise ValueError(

@@ -27,12 +27,17 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
     """
     check(comparison)
     grouped = by_strategy(comparison.runs)
-    headline = comparison.metric_name
+    headline, presentation = comparison.metric_name, comparison.presentation
     baseline = BASELINE if BASELINE in grouped else next(iter(grouped))
     return {
         "task": comparison.task,
         "metric": headline,
         "higher_is_better": comparison.higher_is_better,
+        "measures": comparison.measures,
+        "held_out": presentation.held_out,
+        "scoring": presentation.scoring,
+        "task_caveats": list(presentation.caveats),
+        "advice": list(presentation.advice(grouped)),
         "unit_names": list(comparison.runs[0].unit_names),
         "baseline": baseline,
         "strategies": {name: _summarise_strategy(runs, headline) for name, runs in grouped.items()},

@@ -172,7 +172,7 @@ def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
     strategies = {n: e for n, e in ranked(summary).items() if e["unit_accuracy"]}
     if not strategies or len(summary["unit_names"]) > UNITS_SHOWN:
         return Html("")
-    measure = Measure("accuracy", True)
+    measure = Measure("accuracy", True, "share")
     every = [a for entry in strategies.values() for a in entry["unit_accuracy"]]
     shares = iter(share_of(every))
     by_name = {n: [next(shares) for _ in e["unit_accuracy"]] for n, e in strategies.items()}

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, stdev
 
 CONFIDENCE = 0.95
-# Student's t, 97.5 %, for 1 to 10 degrees of freedom.
-QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
 def t_quantile(freedom: int) -> float:
-    """97.5 % quantile of Student's t; from 11 degrees of freedom on by the Cornish-Fisher expansion
-    (Abramowitz and Stegun 26.7.5), right to four decimals.
+    """97.5 % quantile of Student's t.
 
     Raises:
         ValueError: there is no degree of freedom.
     """
+    from scipy.stats import t  # slow to import
+
     if freedom < 1:
         raise ValueError(f"{freedom} degrees of freedom; at least 1 is needed, that is two values")
-    if freedom <= len(QUANTILES):
-        return QUANTILES[freedom - 1]
-    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return math.fsum(term / freedom**power for power, term in enumerate(terms))
+    return float(t.ppf(0.5 + CONFIDENCE / 2, freedom))
 
 
 def spread(values: Sequence[float]) -> float | None:

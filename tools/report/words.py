@@ -9,7 +9,6 @@ ABBREVIATION = 4
 UNITS_SHOWN = 12
 """Of longer orders only the first units are written."""
 FIRST_SHOWN = 3
-EXAMPLES_OF = {"arithmetic": "problems", "multilabel": "texts", "text": "text", "corpus": "text"}
 
 
 def si(value: float) -> str:
@@ -28,7 +27,7 @@ def ordinal(number: int) -> str:
 
 def held_out(summary: dict[str, Any]) -> str:
     """What models are scored on."""
-    return f"held-out {EXAMPLES_OF.get(summary['task'], 'examples')}"
+    return f"held-out {summary['held_out']}"
 
 
 def order_words(order: Sequence[int] | None, names: Sequence[str], arrow: str) -> str:

@@ -5,12 +5,25 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from pretrain.tasks.arithmetic.presentation import ArithmeticPresentation
+from pretrain.tasks.multilabel.presentation import MultilabelPresentation
+from pretrain.tasks.text.presentation import TextPresentation
 from tools import report
 from tools.report import Comparison, RunResult
 
 UNITS = ("thousands", "hundreds", "tens", "units")
 ORDERS = {"ntp": (0, 1, 2, 3), "max_mi": (2, 1, 3, 0), "reverse": (3, 2, 1, 0)}
 BITS = (2.71, 3.30, 3.31, 3.03)
+MEASURES = {
+    "exact_match": {"better": "higher", "unit": "share", "comparable": True},
+    "micro_f1": {"better": "higher", "unit": "share", "comparable": True},
+    "macro_f1": {"better": "higher", "unit": "share", "comparable": True},
+    "predicted_length": {"better": None, "unit": "labels", "comparable": True},
+    "joint_bits_per_token": {"better": "lower", "unit": "bits", "comparable": True},
+    "conditional_perplexity": {"better": "lower", "unit": "perplexity", "comparable": False},
+    "rouge1": {"better": "higher", "unit": "share", "comparable": True},
+    "plan_bits": {"better": "lower", "unit": "bits", "comparable": False},
+}
 VOID = {"meta", "br", "img", "hr", "input", "link", "source"}
 
 
@@ -56,6 +69,9 @@ def make_comparison(*runs: RunResult, **changes: Any) -> Comparison:
         commit="0123abc",
         environment={"torch": "2.13"},
         command="python -m tools.compare_strategies",
+        task="arithmetic",
+        presentation=ArithmeticPresentation(),
+        measures=MEASURES,
     )
     return replace(comparison, **changes)
 
@@ -168,13 +184,20 @@ def make_text_run(strategy: str = "ntp", seed: int = 0, final: float = 6.0) -> R
 
 
 def label_comparison(*runs: RunResult, **changes: Any) -> Comparison:
-    return make_comparison(*runs, task="multilabel", metric_name="micro_f1", **changes)
+    return make_comparison(
+        *runs,
+        task="multilabel",
+        presentation=MultilabelPresentation(),
+        metric_name="micro_f1",
+        **changes,
+    )
 
 
 def text_comparison(*runs: RunResult, **changes: Any) -> Comparison:
     return make_comparison(
         *runs,
         task="text",
+        presentation=TextPresentation(),
         metric_name="joint_bits_per_token",
         higher_is_better=False,
         **changes,

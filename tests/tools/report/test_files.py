@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from tests.tools.report.examples import two_strategies
+from tests.tools.report.examples import (
+    make_comparison,
+    make_run,
+    make_sample,
+    two_strategies,
+)
 from tools import report
 from tools.report import Comparison, files
 
@@ -35,3 +40,10 @@ def test_an_earlier_report_survives_a_failure(
     with pytest.raises(RuntimeError, match="no ink"):
         report.write_report(two_strategies([0.9], [0.1]), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_json_has_no_number_for_is_null(tmp_path: Path) -> None:
+    sample = {**make_sample((0, 1, 2, 3), "0245", "0245"), "score": float("nan")}
+    report.write_report(make_comparison(make_run(samples=(sample,))), tmp_path)
+    record = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert record["runs"][0]["samples"][0]["score"] is None

@@ -1,31 +1,30 @@
 import pytest
 
-from tools.report.measures import Measure, measure
+from tools.report.measures import Measure
 
 
 @pytest.mark.parametrize(
-    "name,better,share",
+    "described,better,share",
     [
-        ("exact_match", True, True),
-        ("micro_f1_at_true_length_3plus", True, True),
-        ("rougeL", True, True),
-        ("label_coverage", None, True),
-        ("distinct_2", None, True),
-        ("predicted_length", None, False),
-        ("original_tokens_per_position", None, False),
-        ("joint_bits_per_token", False, False),
-        ("plain_perplexity", False, False),
-        ("conditional_perplexity", None, False),
-        ("plan_bits", None, False),
+        ({"better": "higher", "unit": "share", "comparable": True}, True, True),
+        ({"better": "lower", "unit": "bits", "comparable": True}, False, False),
+        ({"better": None, "unit": "share", "comparable": True}, None, True),
+        ({"better": "lower", "unit": "perplexity", "comparable": False}, None, False),
+        (None, None, False),
     ],
 )
-def test_names_say_what_a_metric_is(name: str, better: bool | None, share: bool) -> None:
-    found = measure(name)
+def test_a_run_says_what_a_metric_is(described, better: bool | None, share: bool) -> None:
+    found = Measure.of("any_loss_accuracy", described)
     assert (found.higher_is_better, found.is_share) == (better, share)
 
 
+def test_perplexity_is_logarithmic_and_nothing_else() -> None:
+    assert Measure.of("x", {"better": "lower", "unit": "perplexity"}).is_logarithmic
+    assert not Measure.of("perplexity", {"better": "lower", "unit": "nats"}).is_logarithmic
+
+
 def test_shares_are_percent_and_their_differences_points() -> None:
-    share = Measure("exact_match", True)
+    share = Measure("exact_match", True, "share")
     assert share.value(0.3781) == "37.8 %"
     assert share.difference(0.4) == "+40.0"
     assert share.difference(-0.00001) == "0.0"
@@ -34,7 +33,7 @@ def test_shares_are_percent_and_their_differences_points() -> None:
 
 
 def test_other_numbers_have_four_figures() -> None:
-    bits = Measure("joint_bits_per_token", False)
+    bits = Measure("joint_bits_per_token", False, "bits")
     assert [bits.value(x) for x in (5.2, 0.01234, 181.26, 12345.6, 0.0)] == [
         "5.200", "0.0123", "181.3", "12,346", "0.0000",
     ]  # fmt: skip

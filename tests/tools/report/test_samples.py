@@ -1,7 +1,7 @@
 from pathlib import Path
 
+from pretrain.tasks.arithmetic.presentation import TILES_SHOWN
 from tests.tools.report.examples import ORDERS, Page, make_comparison, make_run, make_sample, render
-from tools.report.digits import TILES_SHOWN
 
 
 def test_page_numbers_the_digits_by_their_rank(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ class Work(Protocol):
         summary: how much data there is, for people.
         facts: what a checkpoint says of the task, JSON values, so that the model can be used
             without the data.
+        fingerprints: SHA-256 of the data: `training`, `held_out`. A run goes on only with the same;
+            what a task lets change, it leaves out and checks by itself (the sources of a blend).
     """
 
     tokenizer: Tokenizer
@@ -113,6 +115,11 @@ class Work(Protocol):
     fitter: Fitter
     summary: str
     facts: dict[str, Any]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """See above; computed when it is asked for."""
+        ...
 
     def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
         """Which examples each step sees.

@@ -104,6 +104,11 @@ class ArithmeticWork(FixedExamples):
         self.fitter: Fitter = PositionFitter(config, task)
         self.facts: dict[str, Any] = {}
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both sides."""
+        return {"training": self.task.train.checksum, "held_out": self.task.test.checksum}
+
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
     ) -> ExampleSource:

@@ -228,6 +228,11 @@ class MultilabelWork(FixedExamples):
         self.fitter: Fitter = LabelFitter(config, task)
         self.facts: dict[str, Any] = {"longest": task.longest}
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both sides."""
+        return {"training": self.task.train.checksum, "held_out": self.task.test.checksum}
+
     def source(
         self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
     ) -> LabelSource:

@@ -210,6 +210,11 @@ class PackedWork:
         )
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """Nothing, where the sampler knows its sources again by itself."""
+        return {}
+
+    @property
     def original_share(self) -> float:
         """Original tokens for each position that is trained."""
         return self.text.tokens / self.packed.positions
@@ -242,6 +247,11 @@ class TextWork(PackedWork, FixedExamples):
                 f"for one sequence of model.sequence_length {config.model.sequence_length}; lower "
                 "it, or give more text"
             )
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both sides."""
+        return {"training": self.corpus.train.checksum, "held_out": self.corpus.test.checksum}
 
     def held_out(self) -> dict[str, Text]:
         """Held-out documents to score."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,13 @@ FREE_FIELDS = {
 """Fields that may change when a run goes on; all others make it another run."""
 
 
-def changes(before: dict[str, Any], config: Config) -> Iterator[str]:
-    """Fields that make `config` another run than the one of the configuration `before`."""
+def changes(before: dict[str, Any], config: Config, moved: Collection[str] = ()) -> Iterator[str]:
+    """Fields that make `config` another run than the one of the configuration `before`.
+
+    Args:
+        moved: fields that say where something lies of which the content is compared; they may
+            change, too.
+    """
     now = config.model_dump(mode="json")
     defaults = Config().model_dump(mode="json")  # of fields that were not there yet
     for section, fields in now.items():
@@ -34,6 +39,8 @@ def changes(before: dict[str, Any], config: Config) -> Iterator[str]:
             continue
         old = {**defaults[section], **before.get(section, {})}
         for name, value in fields.items():
+            if f"{section}.{name}" in moved:
+                continue
             if name not in FREE_FIELDS.get(section, ()) and old.get(name) != value:
                 yield f"{section}.{name} was {old.get(name)!r} and is {value!r}"
 
@@ -64,13 +71,18 @@ def check_same_model(before: dict[str, Any], config: Config, source: Path) -> No
         )
 
 
-def check_same_run(before: dict[str, Any], config: Config, source: Path) -> None:
+def check_same_run(
+    before: dict[str, Any], config: Config, source: Path, moved: Collection[str] = ()
+) -> None:
     """Refuse to go on with another model, other data or another optimizer.
+
+    Args:
+        moved: see :func:`changes`.
 
     Raises:
         ConfigError: names the fields, what they were and are, and the way out.
     """
-    found = list(changes(before, config))
+    found = list(changes(before, config, moved))
     if found:
         raise ConfigError(
             f"{source} is of another run: {'; '.join(found)}; put them back, choose another "

@@ -63,18 +63,22 @@ def _machine(host: str) -> str:
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
+def locked(path: Path, busy: str, way_out: str) -> Iterator[None]:
     """Hold the lock `path`, a file that is made with its folder and stays; while inside, nobody
     else gets it.
 
     Args:
-        busy: what is said of a folder that another process fills; who that is follows.
+        busy: says of the folder that it is filled by somebody; who that is follows.
+        way_out: what to do then.
 
     Raises:
         UserError: another process holds it.
         OSError: the file cannot be made.
     """
-    file = _taken(path, busy)
+    try:
+        file = _taken(path)
+    except _HeldError as held:
+        raise UserError(f"{busy} {held}; {way_out}") from None
     try:
         os.ftruncate(file, 0)
         with suppress(OSError):  # a disk that is full: the lock of this machine counts all the same
@@ -95,13 +99,17 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         os.close(file)
 
 
-def _taken(path: Path, busy: str) -> int:
-    """A descriptor of the file, locked; errors: see :func:`locked`."""
+class _HeldError(Exception):
+    """By whom."""
+
+
+def _taken(path: Path) -> int:
+    """A descriptor of the file, locked. Raises _HeldError."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            _take(file, path, busy)
+            _take(file, path)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), os.stat(path)):
                     return file
@@ -111,7 +119,7 @@ def _taken(path: Path, busy: str) -> int:
         os.close(file)  # its holder removed it at its end: what is locked has no name
 
 
-def _take(file: int, path: Path, busy: str) -> None:
+def _take(file: int, path: Path) -> None:
     """Get the system's lock, and make sure that no other machine's process fills the folder."""
     until = time.monotonic() + PATIENCE_SECONDS
     everywhere = True
@@ -122,7 +130,7 @@ def _take(file: int, path: Path, busy: str) -> None:
             break
         except (BlockingIOError, PermissionError):
             if time.monotonic() > until:
-                raise UserError(f"{busy}: {_holder(file) or 'another process'}") from None
+                raise _HeldError(_holder(file) or "another process") from None
             time.sleep(_POLL_SECONDS)
         except OSError:  # a file system without locks
             everywhere = False
@@ -131,7 +139,7 @@ def _take(file: int, path: Path, busy: str) -> None:
     if holder is None or (everywhere and holder.machine == Holder.me().machine):
         return
     if _renewed(file, path, holder):
-        raise UserError(f"{busy}: {holder}")
+        raise _HeldError(holder)
 
 
 def _renewed(file: int, path: Path, holder: Holder) -> bool:

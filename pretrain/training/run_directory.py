@@ -52,13 +52,11 @@ class RunDirectory:
         Raises:
             UserError: one does, or the folder cannot be written.
         """
-        busy = (
-            f"run.directory {self.path} is in use by a run that has not ended; wait for it, stop "
-            f"it (touch {self.path / 'stop'}), or choose another folder"
-        )
+        busy = f"run.directory {self.path} is in use by a run that has not ended:"
+        way_out = f"wait for it, stop it (touch {self.path / 'stop'}), or choose another folder"
         with ExitStack() as held:
             try:
-                held.enter_context(locked(self.path / LOCK, busy))
+                held.enter_context(locked(self.path / LOCK, busy, way_out))
             except OSError as error:
                 raise self._unwritable(error) from error
             yield

@@ -63,10 +63,10 @@ def claimed(prefix: Path, plan: dict[str, Any], overwrite: bool) -> Iterator[Pat
         raise UserError(
             f"{there[0]} is there already; name another --output, or give --overwrite to replace it"
         )
-    busy = f"{folder} is filled by another command; wait for it, or name another --output"
+    busy = f"{folder} is filled by another command,"
     with ExitStack() as held:
         try:
-            held.enter_context(locked(folder / LOCK, busy))
+            held.enter_context(locked(folder / LOCK, busy, "wait for it, or name another --output"))
         except OSError as error:
             raise UserError(f"--output {prefix}: cannot be written ({error.strerror})") from None
         _same_plan(folder, plan, overwrite)

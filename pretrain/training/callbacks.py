@@ -188,7 +188,7 @@ class JsonLines(Callback):
             self._bad_steps.add(asdict(step))
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        self._evaluations.add({"step": step, "tokens": tokens, **asdict(evaluation)})
+        self._evaluations.add({"step": step, "tokens": tokens, **evaluation.record()})
 
     def close(self) -> None:
         for file in (self._selections, self._metrics, self._bad_steps, self._evaluations):
@@ -221,7 +221,7 @@ class TensorBoard(Callback):
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
         units = {f"unit_{unit}": value for unit, value in enumerate(evaluation.unit_accuracy)}
-        values = {**evaluation.metrics, **units}
+        values = {**evaluation.values, **units}
         self._add({f"evaluation/{name}": value for name, value in values.items()}, step)
         with self._writing():
             if self._writer is not None:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from pretrain.distributed.topology import Topology
 from pretrain.errors import UserError
-from pretrain.tasks.base import Work
+from pretrain.tasks.base import Task
 
 FINGERPRINTS = "fingerprints"
 """Under this name they stand in a checkpoint's small state, and in result.json."""
@@ -32,12 +32,12 @@ PLACES = {
 """Where it lies."""
 
 
-def fingerprints(work: Work, topology: Topology) -> dict[str, str]:
+def fingerprints(task: Task, topology: Topology) -> dict[str, str]:
     """SHA-256 of tokenizer and data by the names in NAMES; empty but on the first rank, which
     alone compares and writes them."""
     if not topology.is_first_rank:
         return {}
-    return {"tokenizer": work.tokenizer.fingerprint, **work.fingerprints}
+    return {"tokenizer": task.tokenizer.fingerprint, **task.fingerprints}
 
 
 def known(state: Mapping[str, Any]) -> dict[str, str]:

@@ -18,7 +18,6 @@ from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import write_text
 from pretrain.locks import locked
-from pretrain.tasks.multilabel.data import LabelTokenizer
 from pretrain.training.checkpoint.compatibility import CHECKPOINTS, any_checkpoint, changes
 
 RESULT = "result.json"
@@ -155,9 +154,9 @@ class RunDirectory:
         Raises:
             UserError: it cannot be written.
         """
-        text = tokenizer.text if isinstance(tokenizer, LabelTokenizer) else tokenizer
-        if isinstance(text, TextTokenizer):
-            save_tokenizer(text, (self.path / "vocabulary").with_suffix(ending_of(text)))
+        if isinstance(tokenizer, TextTokenizer):
+            path = (self.path / "vocabulary").with_suffix(ending_of(tokenizer))
+            save_tokenizer(tokenizer, path)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as complete.

@@ -88,7 +88,7 @@ def test_what_more_steps_do_to_a_schedule_is_said():
 
     assert told("cosine", 10, 14, 10) == (
         "training.steps was 10 and is 14: cosine had ended at 0.01 in step 10; laid out over 14 "
-        "steps it is 0.0212 in step 11 and 0.01 in the last"
+        "steps it is 0.0213 in step 11 and 0.01 in the last"
     )
     assert "cosine had come to" in told("cosine", 20, 14, 10)
     assert "wsd had ended at 0.01 in step 10; " in told("wsd", 10, 20, 10)

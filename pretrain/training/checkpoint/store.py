@@ -280,8 +280,8 @@ class CheckpointStore:
         if skipped:
             raise CheckpointError(
                 "\n  ".join([f"{place}: no checkpoint there can be used:", *skipped])
-                + "\nput the files back or mend their rights, go on from another run's checkpoint in "
-                "another run.directory (--checkpoint.resume FOLDER), or lose this run and start "
+                + "\nput the files back or mend their rights, go on from another run's checkpoint "
+                "in another run.directory (--checkpoint.resume FOLDER), or lose this run and start "
                 "over with --checkpoint.resume never --run.overwrite true"
             )
         return None

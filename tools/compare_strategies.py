@@ -14,11 +14,13 @@ configuration can be overridden as in training (`--training.steps 2000`).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +32,9 @@ from pretrain.config import Config, parse_arguments
 from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
+from pretrain.locks import locked
 from pretrain.progress import progress_bar
+from pretrain.training.fingerprints import FINGERPRINTS, NAMES
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
 from tools.comparison.variants import parse_variants
@@ -55,7 +59,7 @@ def launch(run: Run, processes: int, threads: int) -> None:
     if run.config.run.device == "cpu" or not torch.cuda.is_available():
         environment["DS_ACCELERATOR"] = "cpu"
     log = run.directory / "log.txt"
-    with open(log, "w", encoding="utf-8") as output:
+    with open(log, "a", encoding="utf-8") as output:
         code = subprocess.run(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
         ).returncode
@@ -72,10 +76,13 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
             print(f"{run.name}: complete, not trained again")
     if not waiting:
         return
+    for run in waiting:
+        if run.was_complete and not run.config.run.overwrite:
+            print(f"{run.name}: was complete, goes on to more steps; log.txt says what that does")
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
-    start = sum(run.saved_step for run in waiting)
+    start, begun = sum(run.saved_step for run in waiting), time.time()
     with (
         ThreadPoolExecutor(jobs) as pool,
         progress_bar(total, "training", start=start) as bar,
@@ -84,30 +91,47 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
         try:
             while not all(future.done() for future in futures):
                 time.sleep(1.0)
-                show(bar, waiting)
+                show(bar, waiting, start, begun)
                 for future in futures:
                     if future.done():
                         future.result()
             for future in futures:
                 future.result()
-            show(bar, waiting)
+            show(bar, waiting, start, begun)
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
 
 
-def show(bar: tqdm, runs: Sequence[Run]) -> None:
-    """Move the bar to the sum of all steps; name what runs now, with its loss."""
+def show(bar: tqdm, runs: Sequence[Run], start: int, begun: float) -> None:
+    """Move the bar to the sum of all steps; name what runs now, with its loss.
+
+    Args:
+        start: steps at which the bar began.
+        begun: when, by time.time(); what is older counts with the steps that were saved.
+    """
     done, text = 0, ""
     for run in runs:
-        lines = list(json_lines(run.directory / "metrics.jsonl"))
-        if lines:
-            done += lines[-1]["step"]
-            if lines[-1]["step"] < run.config.training.steps:
-                text = f"{run.name} loss={lines[-1]['loss']:.3f}"
+        steps = step_of(run, begun)
+        done += steps
+        last = next(iter(deque(json_lines(run.directory / "metrics.jsonl"), maxlen=1)), None)
+        if last and steps < run.config.training.steps:
+            text = f"{run.name} loss={last['loss']:.3f}"
     bar.set_postfix_str(text, refresh=False)
-    bar.update(done - bar.n)
+    bar.update(max(start, done, bar.n) - bar.n)
+
+
+def step_of(run: Run, begun: float) -> int:
+    """Steps that a run has done, as its first rank said a second ago; or, before it has said
+    anything since `begun`, those that it goes on from."""
+    try:
+        beats = json.loads((run.directory / "ranks.json").read_text(encoding="utf-8"))
+        if beats["time"] >= begun:
+            return max(int(rank["step"]) for rank in beats["ranks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return run.saved_step
 
 
 def split_seeds(text: str) -> list[int]:
@@ -160,6 +184,24 @@ def complete(runs: Sequence[Run]) -> list[Run]:
     return found
 
 
+def check_same_data(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs that were trained or scored on different data.
+
+    Raises:
+        UserError: names two of them, and what differs.
+    """
+    seen: dict[str, tuple[str, Run]] = {}
+    for run in runs:
+        for name, value in ((run.result or {}).get(FINGERPRINTS) or {}).items():
+            before, first = seen.setdefault(name, (value, run))
+            if before != value:
+                raise UserError(
+                    f"{first.directory} and {run.directory} are of different data: {NAMES[name]} "
+                    f"is {before[:12]} there and {value[:12]} here; choose another --out, or "
+                    "remove the older folder"
+                )
+
+
 def compare(config: Config, runs: Sequence[Run], arguments: Sequence[str]) -> Comparison:
     """All that the report is made of, from the runs that are complete.
 
@@ -167,6 +209,7 @@ def compare(config: Config, runs: Sequence[Run], arguments: Sequence[str]) -> Co
         UserError: no run is complete, or their figures cannot be compared.
     """
     done = complete(runs)
+    check_same_data(done)
     results = [load_run(run) for run in done]
     first = done[0].result
     assert first is not None
@@ -203,7 +246,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = plan(config, variants, seeds, options.out)
         started = time.perf_counter()
         if not options.report_only:
-            train_all(runs, processes, max(1, options.jobs))
+            with locked(
+                options.out / "lock", f"--out {options.out} is filled by another comparison,",
+                "wait for it, or name another --out",
+            ):  # fmt: skip
+                train_all(runs, processes, max(1, options.jobs))
         summary = write_report(compare(config, runs, arguments), options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

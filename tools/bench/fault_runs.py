@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -66,13 +66,38 @@ LAYOUTS = (
 )  # fmt: skip
 
 
-def _rank(rank: int, ranks: int, port: int, arguments: list[str], log: Path) -> None:
+@dataclass(frozen=True)
+class Person:
+    """Who starts a run; None leaves what is.
+
+    Attributes:
+        user: number; another one takes root.
+        umask: rights that new files are made without.
+    """
+
+    user: int | None = None
+    umask: int | None = None
+
+    def become(self) -> None:
+        """For the rest of this process."""
+        if self.umask is not None:
+            os.umask(self.umask)
+        if self.user is not None:
+            os.setgroups([])
+            os.setgid(self.user)
+            os.setuid(self.user)
+
+
+def _rank(
+    rank: int, ranks: int, port: int, arguments: list[str], log: Path, person: Person
+) -> None:
     """One rank of `pretrain/main.py`; ends the process with its exit code."""
     os.setpgid(0, 0)
     os.environ.update(environment(rank, ranks, port))
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    person.become()
     from pretrain.main import main
 
     code = main(arguments)
@@ -89,17 +114,26 @@ class Attempt:
         directory: of the run.
         layout: how it is spread.
         logs: folder of the ranks' outputs.
+        more: options of this start alone.
+        person: who starts it.
     """
 
-    def __init__(self, directory: Path, layout: Layout, logs: Path) -> None:
-        options = {**COMMON, **layout.options, "run.directory": directory}
+    def __init__(
+        self,
+        directory: Path,
+        layout: Layout,
+        logs: Path,
+        more: Mapping[str, Any] | None = None,
+        person: Person = Person(),
+    ) -> None:
+        options = {**COMMON, **layout.options, "run.directory": directory, **(more or {})}
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         port = free_port()
         self.directory = directory
         self.ranks: list[BaseProcess] = [
             forks().Process(
                 target=_rank,
-                args=(rank, layout.ranks, port, arguments, logs / f"rank-{rank}.log"),
+                args=(rank, layout.ranks, port, arguments, logs / f"rank-{rank}.log", person),
             )
             for rank in range(layout.ranks)
         ]

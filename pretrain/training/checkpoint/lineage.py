@@ -64,7 +64,7 @@ def place_of(path: Path) -> tuple[Path, bool]:
     for folder in (path / CHECKPOINTS, path):
         if next(newest_first(folder), None) is not None:
             return folder, True
-    found = "holds no checkpoint" if os.path.exists(path) else "is not there"
+    found = "holds no complete checkpoint" if os.path.exists(path) else "is not there"
     raise CheckpointError(
         f"{path}: {found}; name a run's folder, or a checkpoint's such as {folder_name(1000)}"
     )

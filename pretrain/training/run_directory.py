@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class RunDirectory:
             if not config.run.overwrite:
                 if set(held) - set(PASSING):
                     self._check_goes_on(config, held)
-                if CONFIG in held:  # its time says when the run was last started
+                with suppress(OSError):  # its time says when the run was last started
                     os.utime(self.path / CONFIG)
                 return
             for name in held:

@@ -27,7 +27,7 @@ from pretrain.training.checkpoint.manifest import (
     read_manifest,
     saved_step,
 )
-from tests.training.test_job import BRIEF, run
+from tests.training.test_job import BRIEF, kept, run
 
 
 def folders(directory: Path, *steps: int) -> Path:
@@ -164,7 +164,7 @@ def test_no_usable_checkpoint_beside_others_is_refused_and_nothing_changes(tmp_p
     (folder / "result.json").unlink()
     os.truncate(next((checkpoints / "step-00000002").glob("rank-*")), 9)
     (checkpoints / "step-00000001" / "manifest.json").unlink()
-    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    before = kept(folder)
     told = (
         r"(?s)no checkpoint there can be used:\s+\S+step-00000002\S+: 9 bytes.*\s+"
         r"\S+step-00000001: incomplete.*put the files back"
@@ -172,7 +172,7 @@ def test_no_usable_checkpoint_beside_others_is_refused_and_nothing_changes(tmp_p
     for resume in ("auto", "latest", str(folder)):
         with pytest.raises(RuntimeError, match=told):
             trained(folder, 3, resume=resume)
-        assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+        assert kept(folder) == before
 
 
 def test_a_run_begins_with_the_newest_of_another_runs_folder_and_goes_on_with_its_own(tmp_path):

@@ -26,7 +26,7 @@ FEW_FILES = 12
 """Files that fit a volume of metadata which is full in the middle of a start or after a checkpoint
 or two."""
 OTHER = 65534
-"""Number of a user who has no rights of its own."""
+"""Number of another user."""
 REFUSED = 2
 
 
@@ -171,27 +171,27 @@ def spoil_all(directory: Path, layout: Layout, logs: Path, dice: random.Random) 
 
 
 def start_as_another(directory: Path, layout: Layout, logs: Path, dice: random.Random) -> None:
-    """Checkpoints were written by somebody who lets nobody else read them; another user's start is
+    """Checkpoints are of another user, who lets nobody else read them (umask 077): a start is
     refused, whether it sees their folders or not.
 
     Raises:
-        PermissionError: this process cannot start one as another user.
+        PermissionError: files cannot be given to another user here.
     """
     if os.geteuid():
-        raise PermissionError("another user's start takes root")
+        raise PermissionError("files of another user: making them takes root")
     goal = dice.randrange(2 * SAVE_EVERY + 2, STEPS - 5)
     attempt = Attempt(directory, layout, logs, person=Person(umask=0o077))
     attempt.until(lambda: attempt.steps >= goal)
     (directory / STOP).touch()
     attempt.finish()
-    (directory / STOP).unlink(missing_ok=True)
-    for path in (directory, *directory.glob("*.*"), directory / "lock"):
-        path.chmod(0o777)  # all but the checkpoints
+    checkpoints = directory / CHECKPOINTS
     seen = dice.random() < 0.5
-    for path in (directory / CHECKPOINTS, *newest_first(directory / CHECKPOINTS)):
-        path.chmod(0o777 if seen else 0o700)
+    for path in (checkpoints, *checkpoints.rglob("*")):
+        os.chown(path, OTHER, OTHER)
+        if seen and path.is_dir():
+            path.chmod(0o755)
     with _refused(directory, logs) as starts:
-        starts.append(Attempt(directory, layout, logs, person=Person(user=OTHER)))
+        starts.append(Attempt(directory, layout, logs, person=Person(ordinary=True)))
 
 
 def start_twice(directory: Path, layout: Layout, logs: Path, dice: random.Random) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ GRACE = 2.0
 """Seconds after the first rank has ended until a launcher kills the others."""
 PATIENCE = 180.0
 ATTEMPTS = 8
+CAPABILITIES = 0x20080522
+"""Version of the interface, of linux/capability.h."""
 
 COMMON: dict[str, Any] = {
     "model.layers": 2,
@@ -71,21 +74,25 @@ class Person:
     """Who starts a run; None leaves what is.
 
     Attributes:
-        user: number; another one takes root.
         umask: rights that new files are made without.
+        ordinary: without root's right to the files of others.
     """
 
-    user: int | None = None
     umask: int | None = None
+    ordinary: bool = False
 
     def become(self) -> None:
-        """For the rest of this process."""
+        """For the rest of this process.
+
+        Raises:
+            OSError: it cannot be.
+        """
         if self.umask is not None:
             os.umask(self.umask)
-        if self.user is not None:
-            os.setgroups([])
-            os.setgid(self.user)
-            os.setuid(self.user)
+        if self.ordinary:
+            header, none = (ctypes.c_uint32 * 2)(CAPABILITIES, 0), (ctypes.c_uint32 * 6)()
+            if ctypes.CDLL(None, use_errno=True).capset(header, none):
+                raise OSError(ctypes.get_errno(), "capset")
 
 
 def _rank(

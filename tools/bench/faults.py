@@ -170,7 +170,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder = options.out or Path(tempfile.mkdtemp(prefix="faults-"))
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # for runs of another user
     kinds = [name.strip() for name in options.kinds.split(",")] if options.kinds else list(KINDS)
     if unknown := sorted(set(kinds) - set(KINDS)):
         parser.error(f"--kinds {unknown[0]}: is none of {', '.join(KINDS)}")

@@ -17,10 +17,10 @@ def sentence(number: int) -> str:
     return " ".join(WORDS[int(digit)] for digit in f"{number * 7919 % 100_000:05d}") + "."
 
 
-def documents(path: Path, count: int) -> Path:
+def documents(path: Path, count: int, first: int = 0) -> Path:
     """Plain text, a document a paragraph."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(sentence(number) for number in range(count)) + "\n")
+    path.write_text("\n\n".join(sentence(number) for number in range(first, first + count)) + "\n")
     return path
 
 
@@ -81,10 +81,10 @@ def test_another_document_is_refused_and_the_same_text_elsewhere_is_not(tmp_path
 
 
 def test_other_held_out_texts_are_refused(tmp_path):
-    test = documents(tmp_path / "test.txt", 9)
+    test = documents(tmp_path / "test.txt", 9, 500)
     data = {"task": "text", "path": documents(tmp_path / "a.txt", 80), "test_path": test}
     trained(tmp_path / "run", 5, data)
-    documents(test, 10)
+    documents(test, 10, 500)
     with pytest.raises(RuntimeError, match="something else: the held-out data was"):
         trained(tmp_path / "run", 5, data)
 

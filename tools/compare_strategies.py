@@ -14,6 +14,7 @@ configuration can be overridden as in training (`--training.steps 2000`).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -31,7 +32,9 @@ from pretrain.config import Config, parse_arguments
 from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
+from pretrain.locks import locked
 from pretrain.progress import progress_bar
+from pretrain.training.fingerprints import FINGERPRINTS, NAMES
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
 from tools.comparison.variants import parse_variants
@@ -56,7 +59,7 @@ def launch(run: Run, processes: int, threads: int) -> None:
     if run.config.run.device == "cpu" or not torch.cuda.is_available():
         environment["DS_ACCELERATOR"] = "cpu"
     log = run.directory / "log.txt"
-    with open(log, "w", encoding="utf-8") as output:
+    with open(log, "a", encoding="utf-8") as output:
         code = subprocess.run(
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
         ).returncode
@@ -73,11 +76,15 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
             say(f"{run.name}: complete, not trained again")
     if not waiting:
         return
+    for run in waiting:
+        if run.was_complete and not run.config.run.overwrite:
+            say(f"{run.name}: was complete, goes on to more steps; log.txt says what that does")
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
     steps = {run.name: run.saved_step for run in waiting}
     before = {run.name: _changed(run) for run in waiting}
+    begun = time.time()
     with (
         ThreadPoolExecutor(jobs) as pool,
         progress_bar(total, "training", start=sum(steps.values())) as bar,
@@ -86,13 +93,13 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
         try:
             while not all(future.done() for future in futures):
                 time.sleep(1.0)
-                show(bar, waiting, steps, before)
+                show(bar, waiting, steps, before, begun)
                 for future in futures:
                     if future.done():
                         future.result()
             for future in futures:
                 future.result()
-            show(bar, waiting, steps, before)
+            show(bar, waiting, steps, before, begun)
         except BaseException:
             for future in futures:
                 future.cancel()
@@ -100,7 +107,11 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
 
 
 def show(
-    bar: tqdm, runs: Sequence[Run], steps: dict[str, int], before: dict[str, int | None]
+    bar: tqdm,
+    runs: Sequence[Run],
+    steps: dict[str, int],
+    before: dict[str, int | None],
+    begun: float = 0.0,
 ) -> None:
     """Move the bar to the sum of all steps; name what runs now, with its loss.
 
@@ -111,9 +122,11 @@ def show(
             newest checkpoint.
         before: when each run's metrics were written last before it was started. What an
             interrupted run wrote beyond its checkpoint is trained again, and does not count.
+        begun: by time.time(); what ranks said before does not count.
     """
     text = ""
     for run in runs:
+        steps[run.name] = max(steps[run.name], _beaten(run, begun))
         if _changed(run) == before[run.name]:
             continue
         lines = list(json_lines(run.directory / "metrics.jsonl"))
@@ -123,6 +136,15 @@ def show(
                 text = f"{run.name} loss={lines[-1]['loss']:.3f}"
     bar.set_postfix_str(text, refresh=False)
     bar.update(max(0, sum(steps.values()) - bar.n))
+
+
+def _beaten(run: Run, begun: float) -> int:
+    """Steps that a run has done, as its ranks said a second ago, if they have since `begun`."""
+    try:
+        beats = json.loads((run.directory / "ranks.json").read_text(encoding="utf-8"))
+        return max(int(rank["step"]) for rank in beats["ranks"] if beats["time"] >= begun)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _changed(run: Run) -> int | None:
@@ -193,6 +215,24 @@ def complete(runs: Sequence[Run]) -> list[Run]:
     return found
 
 
+def check_same_data(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs that were trained or scored on different data.
+
+    Raises:
+        UserError: names two of them, and what differs.
+    """
+    seen: dict[str, tuple[str, Run]] = {}
+    for run in runs:
+        for name, value in ((run.result or {}).get(FINGERPRINTS) or {}).items():
+            before, first = seen.setdefault(name, (value, run))
+            if before != value:
+                raise UserError(
+                    f"{first.directory} and {run.directory} are of different data: {NAMES[name]} "
+                    f"is {before[:12]} there and {value[:12]} here; choose another --out, or "
+                    "remove the older folder"
+                )
+
+
 def compare(config: Config, runs: Sequence[Run], arguments: Sequence[str]) -> Comparison:
     """All that the report is made of, from the runs that are complete.
 
@@ -200,6 +240,7 @@ def compare(config: Config, runs: Sequence[Run], arguments: Sequence[str]) -> Co
         UserError: no run is complete, or their figures cannot be compared.
     """
     done = complete(runs)
+    check_same_data(done)
     results = [load_run(run) for run in done]
     first = done[0].result
     assert first is not None
@@ -241,7 +282,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = plan(config, variants, seeds, options.out)
         started = time.perf_counter()
         if not options.report_only:
-            train_all(runs, processes, max(1, options.jobs))
+            with locked(
+                options.out / "lock", f"--out {options.out} is filled by another comparison,",
+                "wait for it, or name another --out",
+            ):  # fmt: skip
+                train_all(runs, processes, max(1, options.jobs))
         summary = write_report(compare(config, runs, arguments), options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def describe(folder: Path, checksums: bool) -> dict[str, Any]:
             "updates": manifest.updates,
             "tokens": manifest.tokens,
             "finished": manifest.finished,
+            "run": manifest.run,
+            "parent": manifest.parent and asdict(manifest.parent),
             "layout": manifest.layout,
             "selection": manifest.fingerprint,
             "files": len(manifest.files),
@@ -87,6 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any("problem" in one for one in found))
 
 
+def _descent(found: dict[str, Any]) -> list[str]:
+    if not found["run"]:
+        return []
+    parent = found["parent"]
+    begun = "its first" if parent is None else f"after step {parent['step']:,}"
+    other = f" of run {parent['run']}" if parent and parent["run"] != found["run"] else ""
+    return [f"  run {found['run']}, {begun}{other}"]
+
+
 def _text(found: dict[str, Any]) -> str:
     if "problem" in found:
         return f"{found['folder']}\n  not whole: {found['problem']}"
@@ -95,6 +107,7 @@ def _text(found: dict[str, Any]) -> str:
         f"  whole, written {found['finished']}",
         f"  {found['step']:,} steps, {found['updates']:,} updates, {found['tokens']:,} tokens",
         f"  {found['layout']}",
+        *_descent(found),
         f"  selection {found['selection']}",
         f"  {found['files']} files, {found['bytes'] / 2**20:,.1f} MiB",
     ]

@@ -91,7 +91,10 @@ def _submit(config: Config, record: Record, text: str) -> int:
 
     refuse_active(record)
     slurm_commands.try_out(text)
-    RunDirectory(config.run.directory).prepare(config)
+    directory = RunDirectory(config.run.directory)
+    with directory.locked():
+        directory.prepare(config)
+        directory.write_config(config)
     started = config.model_dump(mode="json")
     # What is to be lost is lost by now: a restart must not lose what this job has saved.
     started["run"]["overwrite"] = False

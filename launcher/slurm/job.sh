@@ -271,13 +271,15 @@ nodes_answer() {
     return "$silent"
 }
 
-# Step of the newest complete checkpoint; 0 without any.
+# Step of the newest complete checkpoint; 0 without any. Those that were set aside have other names.
 newest_step() {
     local file number newest=0
     for file in "$run"/checkpoints/step-*/manifest.json; do
         [[ -e $file ]] || continue
         number=${file%/manifest.json}
-        number=$((10#${number##*step-}))
+        number=${number##*/step-}
+        [[ $number =~ ^[0-9]+$ ]] || continue
+        number=$((10#$number))
         ((number > newest)) && newest=$number
     done
     echo "$newest"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -261,10 +262,11 @@ def _ranks(values: dict[str, Any]) -> Ranks | None:
 
 
 def _checkpoint(directory: Path) -> Checkpoint | None:
-    for folder in newest_first(directory):
-        written = _changed(folder / MANIFEST)
-        if written is not None:
-            return Checkpoint(step_of(folder) or 0, written, _size(folder, written))
+    with suppress(UserError):  # it cannot be looked into
+        for folder in newest_first(directory):
+            written = _changed(folder / MANIFEST)
+            if written is not None:
+                return Checkpoint(step_of(folder) or 0, written, _size(folder, written))
     return None
 
 

@@ -15,7 +15,8 @@ class CheckpointConfig(Section):
     save_final: bool = True
     """Save one after the last step."""
     keep_last: NonNegativeInt = 2
-    """Newest checkpoints that are kept; 0 keeps all."""
+    """Newest checkpoints that are kept, besides the one that the run was started from; 0 keeps
+    all."""
     keep_every: NonNegativeInt = 0
     """Steps of which each multiple is kept besides; 0 for none."""
     asynchronous: bool = True
@@ -24,4 +25,5 @@ class CheckpointConfig(Section):
     """What a save that fails (disk full, folder gone) does to the training."""
     resume: str = "auto"
     """What to go on from: auto (the newest complete checkpoint of the run's folder, if it has any),
-    latest (that, and an error if it has none), never, or the folder of a checkpoint."""
+    latest (that, and an error if it has none), never, or the folder of a checkpoint or of a run,
+    which stands for its newest. Later checkpoints of the run itself are set aside."""

@@ -141,6 +141,13 @@ class Task(ABC):
         """Of the texts that a model is given, which its run keeps where it is made of them."""
         return self.tokenizer
 
+    @property
+    @abstractmethod
+    def fingerprints(self) -> Mapping[str, str]:
+        """SHA-256 of the data, `training` and `held_out`, computed when it is asked for: a run goes
+        on only with the same. What a task lets change, it leaves out and knows again by itself, as
+        the sources of a blend."""
+
     def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
         """Which examples each step sees: here, a function of the seed alone.
 

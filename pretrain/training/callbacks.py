@@ -9,19 +9,21 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pretrain.errors import UserError
 from pretrain.files import write_text
 from pretrain.progress import progress_bar
 from pretrain.selection.selector import Selection
 from pretrain.tasks.base import Evaluation
 from pretrain.training.health.step_guard import BadStep
-from pretrain.training.run_directory import EVALUATIONS, SELECTION
+from pretrain.training.run_directory import EVALUATIONS, SELECTION, SET_ASIDE
 
 BAD_STEPS = "bad_steps.jsonl"
 
@@ -92,23 +94,41 @@ class Lines:
 
     Args:
         path: of the file.
-        last: lines of later steps are of a stretch that is trained again, and go.
+        last: lines of later steps are of a stretch that is trained again, or of one that the run
+            went back from: they are moved to a file of the same name in SET_ASIDE.
+
+    Raises:
+        UserError: the file cannot be written.
     """
 
     def __init__(self, path: Path, last: int) -> None:
         self.path = path
-        kept: list[str] = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    step = json.loads(line)["step"]
-                except (ValueError, KeyError):
-                    continue
-                if step <= last:
-                    kept.append(line + "\n")
-        write_text(path, "".join(kept))
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        try:
+            self._move_later(last)
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}") from error
         self._failing = False
+
+    def _move_later(self, last: int) -> None:
+        text = ""
+        if self.path.exists():
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        kept: list[str] = []
+        later: list[str] = []
+        for line in text.splitlines():
+            try:
+                step = json.loads(line)["step"]
+            except (ValueError, KeyError):
+                continue
+            (kept if step <= last else later).append(line + "\n")
+        if later:
+            aside = self.path.parent / SET_ASIDE
+            aside.mkdir(exist_ok=True)
+            with open(aside / self.path.name, "a", encoding="utf-8") as file:
+                file.writelines(later)
+        if "".join(kept) != text:
+            write_text(self.path, "".join(kept))
 
     def add(self, values: dict[str, Any]) -> None:
         """Append a line and write it through."""
@@ -121,11 +141,9 @@ class Lines:
         except OSError as error:
             os.truncate(self._file.fileno(), end)
             if not self._failing:
-                print(
-                    f"warning: {self.path}: {error.strerror}; lines are missing until they can be "
-                    "written again",
-                    file=sys.stderr,
-                    flush=True,
+                _warn(
+                    f"{self.path}: {error.strerror}; lines are missing until they can be written "
+                    "again"
                 )
             self._failing = True
 
@@ -154,7 +172,10 @@ class JsonLines(Callback):
 
     def on_selection(self, step: int, selection: Selection) -> None:
         self._selections.add({"step": step, **json.loads(selection.to_json())})
-        write_text(self._directory / SELECTION, selection.to_json())
+        try:
+            write_text(self._directory / SELECTION, selection.to_json())
+        except OSError as error:
+            _warn(f"{self._directory / SELECTION}: {error.strerror}; it is not the latest")
 
     def on_log(self, record: StepRecord) -> None:
         values = asdict(record)
@@ -175,28 +196,55 @@ class JsonLines(Callback):
 
 
 class TensorBoard(Callback):
-    """TensorBoard events under `tensorboard/`, against the step."""
+    """TensorBoard events under `tensorboard/`, against the step. A disk that is full costs events,
+    not the run.
+
+    Args:
+        directory: of the run.
+        start: steps that the run goes on from. Events of later steps, of a start that was killed or
+            of a stretch that the run went back from, are void from here on.
+    """
 
     def __init__(self, directory: Path, start: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(
-            str(directory / "tensorboard"), purge_step=start + 1 if start else None
-        )
+        self._path = directory / "tensorboard"
+        self._writer: Any = None
+        with self._writing():
+            self._writer = SummaryWriter(str(self._path), purge_step=start + 1)
 
     def on_log(self, record: StepRecord) -> None:
-        for name, value in asdict(record).items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(f"train/{name}", value, record.step)
+        self._add(
+            {f"train/{name}": value for name, value in asdict(record).items() if name != "step"},
+            record.step,
+        )
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        for name, value in evaluation.values.items():
-            self._writer.add_scalar(f"evaluation/{name}", value, step)
-        for unit, accuracy in enumerate(evaluation.unit_accuracy):
-            self._writer.add_scalar(f"evaluation/unit_{unit}", accuracy, step)
+        units = {f"unit_{unit}": value for unit, value in enumerate(evaluation.unit_accuracy)}
+        values = {**evaluation.values, **units}
+        self._add({f"evaluation/{name}": value for name, value in values.items()}, step)
+        with self._writing():
+            if self._writer is not None:
+                self._writer.flush()
+
+    def _add(self, values: dict[str, Any], step: int) -> None:
+        with self._writing():
+            for name, value in values.items():
+                if self._writer is not None and value is not None:
+                    self._writer.add_scalar(name, value, step)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            _warn(f"{self._path}: {error.strerror or error}; no more events until the next start")
 
     def close(self) -> None:
-        self._writer.close()
+        with self._writing():
+            if self._writer is not None:
+                self._writer.close()
 
 
 class ProgressBar(Callback):
@@ -221,6 +269,10 @@ class ProgressBar(Callback):
 
     def close(self) -> None:
         self._bar.close()
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def logged_grad_norm(value: float | torch.Tensor | None) -> float:

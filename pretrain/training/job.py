@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,11 +29,15 @@ from pretrain.planning.report import plan_lines
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.selection.selector import Selection
 from pretrain.tasks.base import Task
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.training.checkpoint.lineage import told_aside
+from pretrain.training.fingerprints import FINGERPRINTS, check_same_data, fingerprints
 from pretrain.training.health.rollback import roll_back
 from pretrain.training.health.step_guard import RollBackError
 from pretrain.training.health.stop_check import check_together
 from pretrain.training.health.stopping import STOPPED, Stopper
 from pretrain.training.run_directory import EVALUATIONS, RunDirectory
+from pretrain.training.schedule import told_schedule, warm_up_warning
 
 if TYPE_CHECKING:
     from pretrain.training.health.heartbeat import Heartbeat
@@ -48,11 +53,12 @@ def run(config: Config, ranks: Ranks) -> int:
     task: Task = config.data.build(config)
     directory = RunDirectory(config.run.directory)
     stopper = Stopper(directory.path, config.training.max_minutes)
-    if ranks.rank == 0:
-        directory.prepare(config)
-        stopper.forget()
-        directory.keep_tokenizer(task.text_tokenizer)
-    with topologies.start(config, ranks) as topology:
+    with ExitStack() as held:
+        if ranks.rank == 0:
+            held.enter_context(directory.locked())
+            directory.prepare(config)
+            stopper.forget()
+        topology = held.enter_context(topologies.start(config, ranks))
         from pretrain.training.health.heartbeat import Heartbeat
 
         heartbeat = Heartbeat(config.run, topology, directory.path)
@@ -74,7 +80,6 @@ def _run(
     from pretrain.model.gpt import build
     from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
     from pretrain.training.checkpoint.callback import Checkpointer
-    from pretrain.training.checkpoint.compatibility import CHECKPOINTS
     from pretrain.training.checkpoint.resume import find
     from pretrain.training.checkpoint.store import SELECTION, CheckpointStore
     from pretrain.training.engine import Engine
@@ -85,6 +90,12 @@ def _run(
     folder = directory.path / CHECKPOINTS
     store = CheckpointStore(folder, config.checkpoint, topology, config.run.timeout_seconds)
     found, skipped = find(store, config)
+    asked = config.model_copy(deep=True)
+    prints = fingerprints(task, topology)
+    if found and not found.imported:
+        check_same_data(found.manifest.state, prints, found.folder)
+    if not found and topology.is_first_rank:
+        directory.begin(asked, task.text_tokenizer)
     vocabulary = found.vocabulary if found else config.vocabulary_size(task.tokenizer.size)
     check_vocabulary(vocabulary, task.tokenizer.size)
     config.model.vocabulary_size = vocabulary  # whoever asks gets that of the checkpoint
@@ -102,6 +113,9 @@ def _run(
     engine = Engine(config, topology, build(config, topology, vocabulary))
     if found:
         store.load(found.folder, found.manifest, engine)
+    aside = store.begin(found.folder, found.manifest) if found else store.begin()
+    if found and topology.is_first_rank:
+        directory.begin(asked, task.text_tokenizer)
     feed = BatchFeed(
         task.batches(schedule, sampler, topology),
         topology,
@@ -115,6 +129,7 @@ def _run(
     facts = {
         "vocabulary": vocabulary,
         "tokenizer": task.tokenizer.fingerprint,
+        FINGERPRINTS: prints,
         **task.facts,
     }
     begun = time.perf_counter() - state.get("train_seconds", 0.0)
@@ -129,9 +144,11 @@ def _run(
         for message in skipped:
             print(f"warning: skipped {message}", file=sys.stderr, flush=True)
         if found:
-            print(f"going on from {found.folder}, {start:,} steps done", flush=True)
-            if sampler.notice:
-                print(sampler.notice, flush=True)
+            said = [f"going on from {found.folder}, {start:,} steps done", sampler.notice]
+            said += [told_aside(aside), told_schedule(config, found.manifest.config, start)]
+            print("\n".join(filter(None, said)), flush=True)
+        if warning := warm_up_warning(config):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         callbacks.append(JsonLines(directory.path, start, settings.steps))
         if config.run.tensorboard:
             callbacks.append(TensorBoard(directory.path, start))
@@ -140,6 +157,7 @@ def _run(
     callbacks += Profiler.of(config.profile, topology, engine, directory.path)
     own = found is not None and store.owns(found.folder)
     owed = schedule.at(start - 1) if owes_evaluation(config, topology, start, own) else None
+    again = command_again(config, directory.path)
     rolls_back: RollBackError | None = None
     evaluation = None
     try:
@@ -152,13 +170,13 @@ def _run(
             callback.close()
     if rolls_back is not None:
         if topology.is_first_rank:
-            print(roll_back(directory.path, rolls_back))
+            print(roll_back(directory.path, rolls_back, again))
         return STOPPED
     if evaluation is None:
         if topology.is_first_rank:
             print(
                 f"stopped after {engine.steps:,} of {settings.steps:,} steps "
-                f"({stopper.reason}); the same command goes on from there"
+                f"({stopper.reason}); {again} goes on from there"
             )
         return STOPPED
     if topology.is_first_rank:
@@ -173,6 +191,7 @@ def _run(
                 "parameters": cost.parameters,
                 "train_seconds": seconds,
                 "resumed_at": start,
+                FINGERPRINTS: prints,
                 "fingerprint": schedule.current.selection.fingerprint,
                 "layout": topology.describe(),
             }
@@ -203,6 +222,16 @@ def owes_evaluation(config: Config, topology: Topology, start: int, own: bool) -
         told = [all(line["step"] != start for line in lines)]
     dist.broadcast_object_list(told, src=0)
     return told[0]
+
+
+def command_again(config: Config, directory: Path) -> str:
+    """What is to be started to go on with a run that was stopped, in words."""
+    resume = config.checkpoint.resume
+    checkpoints = (directory / CHECKPOINTS).resolve()
+    unless = ["--run.overwrite"] if config.run.overwrite else []
+    if resume == "never" or Path(resume).resolve().parent == checkpoints:
+        unless.append("--checkpoint.resume")
+    return f"the same command{' without ' if unless else ''}{' and '.join(unless)}"
 
 
 def check_vocabulary(rows: int, tokens: int) -> None:

@@ -155,3 +155,47 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path, c
     out, err = capfd.readouterr()
     assert f"warning: skipped {file}: its content is not what was written" in err
     assert "step-00000001, 1 steps done" in out
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """What a run's files hold, but for where its ranks stand now."""
+    files = [path for path in folder.glob("*.*") if path.name != "ranks.json"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_a_second_run_in_the_folder_of_a_living_one_is_refused(tmp_path):
+    """It says whose the folder is, and changes nothing there."""
+    import subprocess
+    import sys
+
+    folder = tmp_path / "run"
+    hold = (
+        "import sys\nfrom pathlib import Path\nfrom pretrain.training.run_directory import *\n"
+        "with RunDirectory(Path(sys.argv[1])).locked():\n    print(flush=True)\n    input()\n"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", hold, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert first.stdout is not None
+    first.stdout.readline()
+    (folder / "stop").touch()
+    before = sorted(path.name for path in folder.iterdir())
+    anew = {"directory": folder, "overwrite": True, "progress": False}
+    told = rf"{folder} is in use by a run that has not ended: process {first.pid} on "
+    with pytest.raises(RuntimeError, match=told):
+        call_on(1, partial(run, training=BRIEF, run=anew), str(folder), {})
+    assert sorted(path.name for path in folder.iterdir()) == before
+    first.kill()
+    first.wait()
+    assert call_on(1, partial(run, training=BRIEF), str(folder), {}) == [0]
+
+
+def test_a_start_that_is_refused_leaves_the_folder_as_it_was(tmp_path):
+    folder = tmp_path / "run"
+    stopped = {**BRIEF, "max_minutes": 1e-9}
+    assert call_on(1, partial(run, training=stopped), str(folder), {}) == [75]
+    before = kept(folder)
+    other = {"learning_rate": 0.5, "warmup_steps": 1}
+    with pytest.raises(RuntimeError, match=r"optimizer\.learning_rate was"):
+        call_on(1, partial(run, training=BRIEF, optimizer=other), str(folder), {})
+    assert kept(folder) == before

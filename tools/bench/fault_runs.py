@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -26,6 +27,8 @@ GRACE = 2.0
 """Seconds after the first rank has ended until a launcher kills the others."""
 PATIENCE = 180.0
 ATTEMPTS = 8
+CAPABILITIES = 0x20080522
+"""Version of the interface, of linux/capability.h."""
 
 COMMON: dict[str, Any] = {
     "model.layers": 2,
@@ -66,13 +69,42 @@ LAYOUTS = (
 )  # fmt: skip
 
 
-def _rank(rank: int, ranks: int, port: int, arguments: list[str], log: Path) -> None:
+@dataclass(frozen=True)
+class Person:
+    """Who starts a run; None leaves what is.
+
+    Attributes:
+        umask: rights that new files are made without.
+        ordinary: without root's right to the files of others.
+    """
+
+    umask: int | None = None
+    ordinary: bool = False
+
+    def become(self) -> None:
+        """For the rest of this process.
+
+        Raises:
+            OSError: it cannot be.
+        """
+        if self.umask is not None:
+            os.umask(self.umask)
+        if self.ordinary:
+            header, none = (ctypes.c_uint32 * 2)(CAPABILITIES, 0), (ctypes.c_uint32 * 6)()
+            if ctypes.CDLL(None, use_errno=True).capset(header, none):
+                raise OSError(ctypes.get_errno(), "capset")
+
+
+def _rank(
+    rank: int, ranks: int, port: int, arguments: list[str], log: Path, person: Person
+) -> None:
     """One rank of `pretrain/main.py`; ends the process with its exit code."""
     os.setpgid(0, 0)
     os.environ.update(environment(rank, ranks, port))
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    person.become()
     from pretrain.main import main
 
     code = main(arguments)
@@ -89,17 +121,26 @@ class Attempt:
         directory: of the run.
         layout: how it is spread.
         logs: folder of the ranks' outputs.
+        more: options of this start alone.
+        person: who starts it.
     """
 
-    def __init__(self, directory: Path, layout: Layout, logs: Path) -> None:
-        options = {**COMMON, **layout.options, "run.directory": directory}
+    def __init__(
+        self,
+        directory: Path,
+        layout: Layout,
+        logs: Path,
+        more: Mapping[str, Any] | None = None,
+        person: Person = Person(),
+    ) -> None:
+        options = {**COMMON, **layout.options, "run.directory": directory, **(more or {})}
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         port = free_port()
         self.directory = directory
         self.ranks: list[BaseProcess] = [
             forks().Process(
                 target=_rank,
-                args=(rank, layout.ranks, port, arguments, logs / f"rank-{rank}.log"),
+                args=(rank, layout.ranks, port, arguments, logs / f"rank-{rank}.log", person),
             )
             for rank in range(layout.ranks)
         ]

@@ -1,6 +1,6 @@
 """A fault campaign: runs are hurt, started again, and have to end as if nothing had been.
 
-    python -m tools.bench.faults [--rounds 104] [--seed 0] [--out DIR] [--json FILE]
+    python -m tools.bench.faults [--rounds 104] [--seed 0] [--kinds K,L] [--out DIR] [--json FILE]
 
 Each round hurts one run of a small model on two ranks at a random moment, in one of several ways
 and layouts in turn, and starts it again until it is complete. It is lost unless weights and moments
@@ -83,7 +83,9 @@ def play(
     return Round(kind, layout.name, starts, time.monotonic() - started, problem)
 
 
-def campaign(rounds: int, seed: int, folder: Path) -> tuple[list[Round], dict[str, str]]:
+def campaign(
+    rounds: int, seed: int, folder: Path, wanted: Sequence[str] = tuple(KINDS)
+) -> tuple[list[Round], dict[str, str]]:
     """All rounds, kinds and layouts in turn; and kinds that could not be done, with the reason."""
     dice = random.Random(seed)
     expected: dict[str, dict[str, str]] = {}
@@ -91,7 +93,9 @@ def campaign(rounds: int, seed: int, folder: Path) -> tuple[list[Round], dict[st
     done: list[Round] = []
     with tqdm(total=rounds, unit="round", file=sys.stderr) as bar:
         for number in range(rounds):
-            kinds = [kind for kind in KINDS if kind not in unable]
+            kinds = [kind for kind in wanted if kind not in unable]
+            if not kinds:
+                break
             kind = kinds[number % len(kinds)]
             layout = LAYOUTS[(number // len(kinds)) % len(LAYOUTS)]
             if layout.name not in expected:
@@ -158,13 +162,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=104)
     parser.add_argument("--seed", type=int, default=0, help="of kinds' moments and places")
+    parser.add_argument("--kinds", help="of faults, with commas between them; all if not given")
     parser.add_argument(
         "--out", type=Path, help="folder for the runs; a temporary one if not given"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(argv)
     folder = options.out or Path(tempfile.mkdtemp(prefix="faults-"))
-    done, unable = campaign(options.rounds, options.seed, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = [name.strip() for name in options.kinds.split(",")] if options.kinds else list(KINDS)
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        parser.error(f"--kinds {unknown[0]}: is none of {', '.join(KINDS)}")
+    done, unable = campaign(options.rounds, options.seed, folder, kinds)
     found = summary(done, unable, options.seed)
     print(table(found))
     if options.json:

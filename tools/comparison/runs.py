@@ -47,8 +47,14 @@ class Run:
         return saved_step(self.directory / CHECKPOINTS)
 
     @property
+    def was_complete(self) -> bool:
+        """Whether it has been complete, after fewer steps than it is to have perhaps."""
+        return RunDirectory(self.directory).result() is not None
+
+    @property
     def result(self) -> dict[str, Any] | None:
-        """The result of a complete run of exactly this configuration; None otherwise.
+        """The result of a complete run of exactly this configuration; None otherwise, also for one
+        that is to have more steps.
 
         Raises:
             ConfigError: the folder holds a run of another configuration.
@@ -63,14 +69,19 @@ class Run:
             for section, fields in wanted.items()
             if section != "run"
             for field, value in fields.items()
-            if found[section][field] != value
+            if found[section][field] != value and (section, field) != ("training", "steps")
         ]
+        planned, steps = found["training"]["steps"], self.config.training.steps
+        if planned > steps:
+            different.append(f"training.steps is {planned} there, {steps} here")
         if different:
             raise ConfigError(
                 f"{self.directory} holds a run of another configuration: {different[0]}; choose "
                 "another --out, or remove that folder"
             )
-        return RunDirectory(self.directory).result()
+        result = RunDirectory(self.directory).result()
+        # It goes on where it is to have more steps.
+        return None if result is not None and result.get("steps", steps) < steps else result
 
 
 def plan(config: Config, variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[Run]:

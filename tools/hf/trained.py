@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,8 @@ from pretrain.config import Config, load_config
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.data.tokenizers.files import load_tokenizer
 from pretrain.errors import UserError
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.training.checkpoint.lineage import place_of
 from pretrain.training.checkpoint.manifest import (
-    MANIFEST,
     CheckpointError,
     Manifest,
     check_files,
@@ -34,20 +34,20 @@ def checkpoint_at(path: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    if (path / MANIFEST).exists():
-        return path
-    skipped = []
-    for folder in (*newest_first(path / CHECKPOINTS), *newest_first(path)):
+    folder, several = place_of(path)
+    if not several:
+        return folder
+    skipped: list[str] = []
+    for newest in newest_first(folder):
         try:
-            check_files(folder, read_manifest(folder), checksums=False)
-            return folder
+            check_files(newest, read_manifest(newest), checksums=False)
         except CheckpointError as error:
             skipped.append(str(error))
-    why = f" ({skipped[0]})" if skipped else ""
-    raise UserError(
-        f"{path}: holds no complete checkpoint{why}; name a run's folder, or a folder such as "
-        "step-00001000"
-    )
+            continue
+        for message in skipped:
+            print(f"warning: skipped {message}", file=sys.stderr)
+        return newest
+    raise UserError(f"{path}: holds no complete checkpoint ({skipped[0]})")
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -25,6 +24,7 @@ from pretrain.data.indexed import (
 from pretrain.data.tokenizers import TextTokenizer
 from pretrain.errors import UserError
 from pretrain.files import written_whole
+from pretrain.locks import locked
 from tools.preprocessing.checksums import checksum
 from tools.preprocessing.chunks import Unit
 from tools.preprocessing.coordinator import Phase, Task
@@ -34,6 +34,7 @@ from tools.preprocessing.work import Settings, bad_lines
 
 PACKAGES = ("mifirst", "numpy", "sentencepiece", "sentencex", "tokenizers")
 SHOWN_BAD = 3
+LOCK = "lock"
 FINISHED = "finished"
 """Is there once nothing but names are missing."""
 
@@ -62,19 +63,12 @@ def claimed(prefix: Path, plan: dict[str, Any], overwrite: bool) -> Iterator[Pat
         raise UserError(
             f"{there[0]} is there already; name another --output, or give --overwrite to replace it"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise UserError(f"--output {prefix}: cannot be written ({error.strerror})") from None
-    with lock:
+    busy = f"{folder} is filled by another command,"
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{folder} is being worked on by another command; wait for it, or name another "
-                "--output"
-            ) from None
+            held.enter_context(locked(folder / LOCK, busy, "wait for it, or name another --output"))
+        except OSError as error:
+            raise UserError(f"--output {prefix}: cannot be written ({error.strerror})") from None
         _same_plan(folder, plan, overwrite)
         yield folder
 
@@ -268,7 +262,7 @@ def _same_plan(folder: Path, plan: dict[str, Any], overwrite: bool) -> None:
                 f"{', '.join(changed)}; give that command again, or --overwrite to begin anew"
             )
         for file in folder.iterdir():
-            if file.name != "lock":
+            if file.name != LOCK:
                 file.unlink()
     with written_whole(path) as beside:
         beside.write_text(json.dumps(plan))

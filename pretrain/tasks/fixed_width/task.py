@@ -46,6 +46,11 @@ class FixedWidthTask(Task):
         rule = PositionRule(config.selection, dataset.train, dataset.values, names)
         self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both sides."""
+        return {"training": self.dataset.train.checksum, "held_out": self.dataset.test.checksum}
+
     def batches(
         self, schedule: SelectionSchedule[PositionSelector], sampler: Sampler, topology: Topology
     ) -> ExampleBatches:

@@ -53,6 +53,11 @@ class MultilabelTask(Task):
         """Without the labels."""
         return self.dataset.tokenizer.text
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both sides."""
+        return {"training": self.dataset.train.checksum, "held_out": self.dataset.test.checksum}
+
     def batches(
         self, schedule: SelectionSchedule[LabelSelector], sampler: Sampler, topology: Topology
     ) -> LabelBatches:

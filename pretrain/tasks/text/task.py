@@ -111,6 +111,11 @@ class TextTask(PackedTask):
                 "give more text"
             )
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both sides."""
+        return {"training": self.file.train.checksum, "held_out": self.file.test.checksum}
+
     def held_out(self) -> dict[str, Text]:
         """Held-out documents to score."""
         test = self.file.test.head(self.config.training.evaluation_examples)
@@ -151,6 +156,11 @@ class CorpusTask(PackedTask):
             f"  {part}, {count / sequences:.2f} epochs in {training.steps:,} steps"
             for part, count, sequences in zip(parts, given, self.packed.each, strict=True)
         )
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """None: sources may come and go, and the sampler knows each again by its content."""
+        return {}
 
     def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
         """Which sequences each step sees: a function of the seed and the blend."""

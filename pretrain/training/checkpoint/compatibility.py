@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,20 @@ FREE_FIELDS = {
 """Fields that may change when a run goes on; all others make it another run."""
 
 
-def changes(before: dict[str, Any], config: Config) -> Iterator[str]:
-    """Fields that make `config` another run than the one of the configuration `before`."""
+def changes(before: dict[str, Any], config: Config, moved: Collection[str] = ()) -> Iterator[str]:
+    """Fields that make `config` another run than the one of the configuration `before`.
+
+    Args:
+        moved: fields that say where something lies of which the content is compared; they may
+            change, too.
+    """
     was = completed(before, config)
     for section, fields in config.model_dump(mode="json").items():
         if section in FREE_SECTIONS:
             continue
         for name, value in fields.items():
+            if f"{section}.{name}" in moved:
+                continue
             old = was[section][name]
             if name not in FREE_FIELDS.get(section, ()) and old != value:
                 yield f"{section}.{name} was {old!r} and is {value!r}"
@@ -75,13 +82,18 @@ def check_same_model(before: dict[str, Any], config: Config, source: Path) -> No
         )
 
 
-def check_same_run(before: dict[str, Any], config: Config, source: Path) -> None:
+def check_same_run(
+    before: dict[str, Any], config: Config, source: Path, moved: Collection[str] = ()
+) -> None:
     """Refuse to go on with another model, other data or another optimizer.
+
+    Args:
+        moved: see :func:`changes`.
 
     Raises:
         ConfigError: names the fields, what they were and are, and the way out.
     """
-    found = list(changes(before, config))
+    found = list(changes(before, config, moved))
     if found:
         raise ConfigError(
             f"{source} is of another run: {'; '.join(found)}; put them back, choose another "

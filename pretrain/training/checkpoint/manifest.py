@@ -19,7 +19,9 @@ from pretrain.errors import UserError
 from pretrain.files import checksum
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+READ = (1, 2)
+"""Formats that are read. 1 knows neither run nor parent."""
 _NAME = re.compile(r"^step-(\d{8,})$")
 _FILE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
 
@@ -37,6 +39,15 @@ class File:
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """An earlier checkpoint: its run's identity, its steps, the SHA-256 of its manifest."""
+
+    run: str
+    step: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a checkpoint holds.
 
@@ -50,6 +61,9 @@ class Manifest:
         state: small things that have to go on, such as the scale of the loss.
         files: by name in the folder.
         finished: time of writing, ISO 8601.
+        run: identity of the run, drawn when it began; empty in format 1.
+        parent: the checkpoint that training went on from or past before; None for the first.
+        origin: the checkpoint of another run that this one began with; None for the start at 0.
     """
 
     step: int
@@ -61,6 +75,9 @@ class Manifest:
     finished: str
     state: dict[str, Any] = field(default_factory=dict)
     files: dict[str, File] = field(default_factory=dict)
+    run: str = ""
+    parent: Ancestor | None = None
+    origin: Ancestor | None = None
     format: int = FORMAT
 
     @property
@@ -90,14 +107,26 @@ def step_of(folder: Path) -> int | None:
 
 
 def newest_first(directory: Path) -> Iterator[Path]:
-    """Folders of checkpoints, complete or not, the latest step first."""
-    found = [path for path in directory.glob("step-*") if step_of(path) is not None]
+    """Folders of checkpoints, complete or not, the latest step first.
+
+    All are of one line: what a run leaves behind when it goes back gets another name
+    (:mod:`pretrain.training.checkpoint.lineage`).
+
+    Raises:
+        CheckpointError: the folder is there and cannot be looked into.
+    """
+    try:
+        found = [path for path in directory.iterdir() if step_of(path) is not None]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise CheckpointError(f"{directory}: {error.strerror or error}") from error
     yield from sorted(found, key=lambda path: step_of(path) or 0, reverse=True)
 
 
 def complete(directory: Path) -> Iterator[Path]:
     """Folders of checkpoints that have their manifest, the latest step first."""
-    return (path for path in newest_first(directory) if (path / MANIFEST).exists())
+    return (path for path in newest_first(directory) if os.path.exists(path / MANIFEST))
 
 
 def saved_step(directory: Path) -> int:
@@ -116,17 +145,23 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder}: incomplete, it has no {MANIFEST}; the run was stopped while it was written"
+            f"{folder}: incomplete, it has no {MANIFEST}, which is written last"
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     try:
-        if values.get("format") != FORMAT:
+        if values.get("format") not in READ:
             raise CheckpointError(
-                f"{path}: format {values.get('format')!r}, this version reads {FORMAT}"
+                f"{path}: format {values.get('format')!r}, this version reads {READ[0]} and "
+                f"{READ[1]}"
             )
         files = {name: File(**entry) for name, entry in values.pop("files").items()}
-        manifest = Manifest(files=files, **values)
+        earlier = {
+            name: Ancestor(**values.pop(name))
+            for name in ("parent", "origin")
+            if values.get(name) is not None
+        }
+        manifest = Manifest(files=files, **{**values, **earlier})
     except (TypeError, AttributeError, KeyError) as error:
         raise CheckpointError(f"{path}: is not a checkpoint's manifest: {error}") from error
     for name in manifest.files:

@@ -11,21 +11,32 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from pretrain.config import CheckpointConfig
 from pretrain.distributed.topology import Topology, own_store
+from pretrain.errors import UserError
 from pretrain.training.checkpoint import shards
+from pretrain.training.checkpoint.lineage import (
+    ABANDONED,
+    ancestor,
+    new_identity,
+    put_back,
+    set_aside,
+    set_aside_step,
+)
 from pretrain.training.checkpoint.manifest import (
     MANIFEST,
+    Ancestor,
     CheckpointError,
     File,
     Manifest,
@@ -43,6 +54,7 @@ from pretrain.training.engine import Engine
 
 SELECTION = "selection"
 POLL_SECONDS = 0.05
+Answer = TypeVar("Answer")
 
 
 def rank_file(rank: int, ranks: int) -> str:
@@ -83,6 +95,10 @@ class CheckpointStore:
         self._writer: threading.Thread | None = None
         self._problem: Problem | None = None
         self.saved_at = -1
+        self._run = ""
+        self._parent: Ancestor | None = None
+        self._origin: Ancestor | None = None
+        self._came_from: Path | None = None
 
     # Saving
 
@@ -159,18 +175,22 @@ class CheckpointStore:
             self._said.set(_key(manifest.step, ranks.rank), json.dumps(said))
             if ranks.rank == 0:
                 self._complete(partial, manifest)
-                self._thin_out()
         except (OSError, RuntimeError, CheckpointError) as error:  # RuntimeError: of the store
             self._problem = Problem(manifest.step, str(error))
             if ranks.rank == 0:
                 shutil.rmtree(partial, ignore_errors=True)
+            return
+        if ranks.rank == 0:
+            self._thin_out()
 
     def _complete(self, partial: Path, manifest: Manifest) -> None:
         """On the first rank: once all have said so, write the manifest and give it its name."""
         files = self._gather(partial, manifest.step)
         for path in sorted((partial / SELECTION).glob("*")):
             files[f"{SELECTION}/{path.name}"] = file_of(path)
-        whole = replace(manifest, files=files)
+        whole = replace(
+            manifest, files=files, run=self._run, parent=self._parent, origin=self._origin
+        )
         path = partial / MANIFEST
         path.write_text(whole.to_json(), encoding="utf-8")
         sync(path)
@@ -180,6 +200,7 @@ class CheckpointStore:
             _remove(target)
         os.rename(partial, target)
         sync(self.directory)
+        self._parent = ancestor(target, whole)
 
     def _gather(self, partial: Path, step: int) -> dict[str, File]:
         """What all ranks say of their files.
@@ -207,28 +228,62 @@ class CheckpointStore:
         return files
 
     def _thin_out(self) -> None:
-        """Remove checkpoints beyond the last `keep_last`, and not of every `keep_every` steps."""
+        """Remove checkpoints beyond the last `keep_last`, and not of every `keep_every` steps; what
+        this start went on from stays until the next one."""
         last, every = self.settings.keep_last, self.settings.keep_every
-        for path in list(complete(self.directory))[last:] if last else []:
-            if not every or (step_of(path) or 0) % every:
-                _remove(path)
+        try:
+            for path in list(complete(self.directory))[last:] if last else []:
+                if path != self._came_from and (not every or (step_of(path) or 0) % every):
+                    _remove(path)
+        except (OSError, CheckpointError) as error:
+            print(f"warning: an old checkpoint stays: {error}", file=sys.stderr, flush=True)
 
     # Restoring
 
-    def newest(self) -> tuple[Path, Manifest, list[str]] | None:
+    def on_first_rank(self, look: Callable[[], Answer]) -> Answer:
+        """What the first rank finds, on every rank; each calls it.
+
+        Raises:
+            UserError: on every rank, what the first one met, errors of the system too.
+        """
+        told: list[Any] = [None, ""]
+        if self.topology.is_first_rank:
+            try:
+                told = [look(), ""]
+            except (UserError, OSError) as error:
+                told = [None, str(error)]
+        dist.broadcast_object_list(told, src=0)
+        if told[1]:
+            raise CheckpointError(told[1])
+        answer: Answer = told[0]
+        return answer
+
+    def newest(self, directory: Path | None = None) -> tuple[Path, Manifest, list[str]] | None:
         """The newest checkpoint that is whole; every rank calls it, and each checks its share.
 
+        Args:
+            directory: of checkpoints; the run's own if not given.
+
         Returns:
-            Folder, manifest and what was said of newer ones that are not; None if there is none.
+            Folder, manifest and what was said of newer ones that are not; None if none is there.
+
+        Raises:
+            CheckpointError: some are there, and none is whole; it says why of each.
         """
-        candidates = [list(newest_first(self.directory)) if self.topology.is_first_rank else None]
-        dist.broadcast_object_list(candidates, src=0)
+        place = self.directory if directory is None else directory
         skipped: list[str] = []
-        for folder in candidates[0] or []:
+        for folder in self.on_first_rank(lambda: list(newest_first(place))):
             try:
                 return folder, self.verified(folder), skipped
             except CheckpointError as error:
                 skipped.append(str(error))
+        if skipped:
+            raise CheckpointError(
+                "\n  ".join([f"{place}: no checkpoint there can be used:", *skipped])
+                + "\nput the files back or mend their rights, go on from another run's checkpoint "
+                "in another run.directory (--checkpoint.resume FOLDER), or lose this run and start "
+                "over with --checkpoint.resume never --run.overwrite true"
+            )
         return None
 
     def verified(self, folder: Path) -> Manifest:
@@ -239,17 +294,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: on every rank, with what one of them found.
         """
-        found: list[object] = [None]
-        if self.topology.is_first_rank:
-            try:
-                found = [read_manifest(folder)]
-            except CheckpointError as error:
-                found = [str(error)]
-        dist.broadcast_object_list(found, src=0)
-        if isinstance(found[0], str):
-            raise CheckpointError(found[0])
-        manifest = found[0]
-        assert isinstance(manifest, Manifest)
+        manifest = self.on_first_rank(lambda: read_manifest(folder))
         ranks = self.topology.ranks
         problem = ""
         for name in sorted(manifest.files)[ranks.rank :: ranks.world_size]:
@@ -267,6 +312,39 @@ class CheckpointStore:
     def owns(self, folder: Path) -> bool:
         """Whether a checkpoint is one of this run's."""
         return folder.resolve().parent == self.directory.resolve()
+
+    def is_named_by(self, path: Path) -> bool:
+        """Whether a path names this run: its folder, that of its checkpoints, or one of them."""
+        own = self.directory.resolve()
+        return self.owns(path) or path.resolve() in (own, own.parent)
+
+    def begin(self, folder: Path | None = None, manifest: Manifest | None = None) -> list[Path]:
+        """Train on from a checkpoint, or from step 0; every rank calls it once it is loaded. From
+        here on the folder holds its line alone: later checkpoints are set aside.
+
+        Returns:
+            What was set aside, by its new name, on every rank.
+
+        Raises:
+            UserError: one cannot be renamed.
+        """
+        dist.barrier()  # all have read what they need
+        return self.on_first_rank(lambda: self._begin(folder, manifest))
+
+    def _begin(self, folder: Path | None, manifest: Manifest | None) -> list[Path]:
+        self._run = new_identity()
+        if folder is None or manifest is None:
+            return []
+        if not self.owns(folder):
+            self._parent = self._origin = ancestor(folder, manifest)
+            return []
+        moved = set_aside(self.directory, manifest.step, ABANDONED)
+        if set_aside_step(folder) is not None:
+            folder = put_back(folder)
+        self._run = manifest.run or self._run
+        self._parent, self._origin = ancestor(folder, manifest), manifest.origin
+        self._came_from = self.directory / folder.name
+        return moved
 
     def load(self, folder: Path, manifest: Manifest, engine: Engine) -> None:
         """Put a checkpoint's state into the engine, whatever layout wrote it.

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pretrain.data.skipped import PASSED, Passed, Stretch, read_passed
 from pretrain.errors import UserError
 from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.training.checkpoint.lineage import PASSED_OVER, set_aside
 from pretrain.training.checkpoint.manifest import complete, step_of
 from pretrain.training.health.step_guard import RollBackError
 
 ATTEMPTS = 3
-SET_ASIDE = ".passed"
 
 
-def roll_back(directory: Path, bad: RollBackError) -> str:
+def roll_back(directory: Path, bad: RollBackError, again: str = "the same command") -> str:
     """Have the run in `directory` go on from before the bad steps and pass over their batches; the
     first rank calls it, once no checkpoint is under way.
 
     Bad steps update nothing, so where no checkpoint is as old as the first of them, the oldest
     there is serves as well. Checkpoints after the one to go on from are set aside.
+
+    Args:
+        again: what goes on with the run, in words.
 
     Returns:
         What was done, for people.
@@ -41,14 +43,12 @@ def roll_back(directory: Path, bad: RollBackError) -> str:
     stretch = Stretch(goal, max(1, bad.end - goal))
     try:
         Passed((*passed.stretches, stretch)).save(directory / PASSED)
-        for step, path in steps.items():
-            if step > goal:
-                os.rename(path, path.with_name(path.name + SET_ASIDE))
+        set_aside(directory / CHECKPOINTS, goal, PASSED_OVER)
     except OSError as error:
         raise UserError(
             f"{error.filename}: {error.strerror}; the run is not rolled back"
         ) from error
     return (
-        f"steps {bad.first} to {bad.end - 1} were bad: rolled back to step {goal}; the same "
-        f"command goes on from there and passes over {stretch.batches} batches"
+        f"steps {bad.first} to {bad.end - 1} were bad: rolled back to step {goal}; {again} "
+        f"goes on from there and passes over {stretch.batches} batches"
     )

@@ -4,12 +4,11 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from launcher.__main__ import main
-from launcher.script import TEMPLATES
+from launcher.slurm.render import TEMPLATES
 
 CONFIG = "model: {layers: 2}\ntraining: {global_batch: 16}\n"
 
@@ -20,7 +19,7 @@ def submit(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr("launcher.slurm_commands.here", lambda: False)
+    monkeypatch.setattr("launcher.slurm.commands.installed", lambda: False)
 
     def run(*options: str, code: int = 0) -> str:
         arguments = ["submit", "--config", "config.yaml", "--run.directory", "runs/a", "--dry-run"]
@@ -151,11 +150,11 @@ def test_a_folder_that_is_no_run_is_named(command, tmp_path, capsys):
 
 
 def test_scripts_are_clean(shellcheck):
-    scripts = sorted(str(path) for path in TEMPLATES.iterdir())
+    scripts = sorted(str(path) for path in TEMPLATES.iterdir() if path.suffix in (".sh", ".sbatch"))
     assert len(scripts) == 6
     done = subprocess.run(
         [shellcheck, "--external-sources", *scripts],
-        cwd=Path(TEMPLATES).parent.parent, capture_output=True, text=True, check=False,
+        cwd=TEMPLATES.parent.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout + done.stderr == ""
 

@@ -1,40 +1,37 @@
-"""Batch scripts: the templates of launcher/slurm with a job's settings written into them."""
+"""Batch scripts: the templates of this folder with a job's settings written into them."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from launcher.scheduler import ReportJob, TrainingJob
 from launcher.settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = ROOT / "launcher" / "slurm"
+TEMPLATES = Path(__file__).resolve().parent
+ROOT = TEMPLATES.parent.parent
 DIRECTIVE = "#SBATCH "
 MARK = "# Settings:"
+OUTPUT, ARRAY_OUTPUT, REPORT_OUTPUT = "job-%j.out", "job-%A_%a.out", "report-%j.out"
+REPORT = "report.sbatch"
 
 
-def training(
-    settings: Settings, name: str, output: Path, arguments: Sequence[str], array: str = ""
-) -> str:
-    """The script of a training job.
-
-    Args:
-        name: of the job.
-        output: file for its output, with SLURM's patterns such as %j.
-        arguments: of pretrain/main.py, as words of shell, quoted where they need it.
-        array: indices of a job array.
-    """
+def training(job: TrainingJob, settings: Settings) -> str:
+    """The script of a training job."""
     per_node = settings.starter != "srun"
+    output = ARRAY_OUTPUT if job.tasks else OUTPUT
+    throttle = f"%{job.at_once}" if job.at_once else ""
     options = {
-        **_common(settings, name, output),
+        **_common(settings, job.name, job.folder / output),
         "signal": f"B:USR1@{settings.signal_seconds}",
         "nodes": str(settings.nodes),
         "ntasks-per-node": "1" if per_node else str(settings.ranks_per_node),
         "gpus-per-node": str(settings.gpus_per_node or ""),
         "cpus-per-task": str(_cores(settings) or ""),
-        "array": array,
+        "array": indices(job.tasks) + throttle if job.tasks else "",
     }
     lines = [
         *_preamble(settings),
@@ -44,16 +41,51 @@ def training(
     if per_node:
         lines.append(f"export MIFIRST_STARTER={settings.starter}")
         lines.append(f"export MIFIRST_PROCESSES={settings.ranks_per_node}")
-    lines += arguments
+    lines += _array_start(job) if job.tasks else _start(job)
     template = "train-per-node.sbatch" if per_node else "train.sbatch"
     return _filled(template, options, lines, settings.sbatch)
 
 
-def report(settings: Settings, name: str, output: Path, arguments: Sequence[str]) -> str:
-    """The script of the job that reports a sweep; `arguments` are tools.compare_strategies'."""
-    options = _common(settings, name, output)
-    lines = [*_preamble(settings), f"set -- {_words(arguments)}"]
-    return _filled("report.sbatch", options, lines, ())
+def report(job: ReportJob, settings: Settings) -> str:
+    """The script of the job that reports a sweep."""
+    options = _common(settings, job.name, job.folder / REPORT_OUTPUT)
+    lines = [*_preamble(settings), f"set -- {_words(job.arguments)}"]
+    return _filled(REPORT, options, lines, ())
+
+
+def output(script: Path, number: str, task: int | None = None) -> Path:
+    """File that a job of this script writes its output to."""
+    if script.name == REPORT:
+        name = REPORT_OUTPUT.replace("%j", number)
+    elif task is None:
+        name = OUTPUT.replace("%j", number)
+    else:
+        name = ARRAY_OUTPUT.replace("%A", number).replace("%a", str(task))
+    return script.absolute().parent / name
+
+
+def indices(tasks: Iterable[int]) -> str:
+    """Indices of an array as sbatch takes them."""
+    return ",".join(map(str, tasks))
+
+
+def job_name(name: str) -> str:
+    """A job's name without characters that SLURM or its users' scripts stumble over."""
+    return re.sub(r"[^\w.,+=@:-]+", "_", name, flags=re.ASCII)
+
+
+def _start(job: TrainingJob) -> list[str]:
+    (run,) = job.runs
+    return [f"set -- {shlex.join(['--config', job.config, '--run.directory', str(run)])}"]
+
+
+def _array_start(job: TrainingJob) -> list[str]:
+    folders = "\n".join(f"    {shlex.quote(str(run))}" for run in job.runs)
+    return [
+        f"runs=(\n{folders}\n)",
+        "run_directory=${runs[SLURM_ARRAY_TASK_ID]}",
+        f'set -- --config "$run_directory/{job.config}" --run.directory "$run_directory"',
+    ]
 
 
 def _cores(settings: Settings) -> int | None:
@@ -64,7 +96,7 @@ def _cores(settings: Settings) -> int | None:
 
 def _common(settings: Settings, name: str, output: Path) -> dict[str, str]:
     return {
-        "job-name": name,
+        "job-name": job_name(name),
         "output": str(output.absolute()),
         "chdir": str(Path.cwd()),
         "time": settings.time or "",

@@ -16,7 +16,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for path in (ROOT / "launcher").rglob("*.py")
 }
-SLURM = re.compile(r"\b(sbatch|scancel|scontrol|sacct|squeue|srun)\b|SLURM_|SLURMD_|#SBATCH")
+SLURM = re.compile(r"(?<!\.)\b(sbatch|scancel|scontrol|sacct|squeue|srun)\b|SLURM_|SLURMD_|#SBATCH")
 
 
 def imported(path: Path) -> set[str]:

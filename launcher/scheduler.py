@@ -52,6 +52,7 @@ class TrainingJob:
     Attributes:
         name: of the job.
         folder: of its script and output.
+        program: folder of the program that it runs.
         config: the run's configuration file; of an array, its name in the folder of each run.
         runs: folders of the runs.
         tasks: indices of the runs that an array trains; empty for a single run.
@@ -60,6 +61,7 @@ class TrainingJob:
 
     name: str
     folder: Path
+    program: Path
     config: str
     runs: tuple[Path, ...]
     tasks: tuple[int, ...] = ()
@@ -73,11 +75,13 @@ class ReportJob:
     Attributes:
         name: of the job.
         folder: of its script and output.
+        program: folder of the program that it runs.
         arguments: of tools.compare_strategies.
     """
 
     name: str
     folder: Path
+    program: Path
     arguments: tuple[str, ...]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from launcher.program import copy_program, program_of
 from launcher.record import Record, Submission
 from launcher.scheduler import ReportJob, Scheduler, TrainingJob
 from launcher.settings import Settings
@@ -40,6 +41,7 @@ class Sweep:
         strategies: str | None,
         seeds: str | None,
         at_once: int | None,
+        dry_run: bool = False,
     ) -> Sweep:
         """Plan the runs.
 
@@ -65,11 +67,12 @@ class Sweep:
         runs = tuple(run.directory for run in planned)
         complete = tuple(run.result is not None for run in planned)
         folder = Record(out).folder
+        program = program_of(folder, dry_run)
         training = TrainingJob(
-            f"mifirst-{out.name}", folder, REQUESTED, runs,
+            f"mifirst-{out.name}", folder, program, REQUESTED, runs,
             tuple(number for number, done in enumerate(complete) if not done), at_once,
         )  # fmt: skip
-        report = ReportJob(f"mifirst-{out.name}-report", folder, (
+        report = ReportJob(f"mifirst-{out.name}-report", folder, program, (
             "--config", str(folder / "config.yaml"), "--strategies", strategies, "--seeds", seeds,
             "--out", str(out), "--processes", str(settings.ranks),
         ))  # fmt: skip
@@ -99,6 +102,7 @@ class Sweep:
         for run, text in zip(self.runs, self.requested, strict=True):
             write(run / REQUESTED, text)
         write(record.folder / "config.yaml", self.config.to_yaml())
+        copy_program(record.folder)
         write(record.folder / "job.sbatch", self.training)
         write(record.folder / "report.sbatch", self.report)
         submit_array(record, self.scheduler, self.runs, self.complete)

@@ -9,6 +9,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.program import copy_program
 from launcher.record import Record
 from launcher.scheduler import scheduler
 from launcher.submission import now, refuse_active
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
     refuse_active(record, cluster)
     if submission.runs:
         runs = [Path(run) for run in submission.runs]
+        copy_program(record.folder)  # with what was mended since
         complete = [Record(run).complete for run in runs]
         submit_array(record, cluster, runs, complete, options.options)
         return 0
@@ -49,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
             f"{options.run} is a run of a sweep; resubmit {options.run.parent}, which trains the "
             "runs that are not complete"
         )
+    copy_program(record.folder)  # with what was mended since
     script = Path(submission.script)
     job = cluster.submit(script, options=options.options)
     output = cluster.output(script, job)

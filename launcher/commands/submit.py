@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launcher.checks import check
+from launcher.program import copy_program, program_of
 from launcher.record import Record, Submission
 from launcher.scheduler import Scheduler, TrainingJob, scheduler
 from launcher.settings import Settings, cluster_file, resolve
@@ -56,14 +57,23 @@ def run(arguments: Sequence[str]) -> int:
     plan = check(config, settings)
     if options.array is not None or options.strategies is not None:
         sweep = Sweep.of(
-            config, cluster, settings, options.strategies, options.array, options.at_once
+            config,
+            cluster,
+            settings,
+            options.strategies,
+            options.array,
+            options.at_once,
+            options.dry_run,
         )
         return sweep.show(plan) if options.dry_run else sweep.submit()
     record = Record(config.run.directory)
     job = TrainingJob(
-        f"mifirst-{config.run.directory.name}", record.folder, str(record.folder / "config.yaml"),
-        (config.run.directory,),
-    )  # fmt: skip
+        name=f"mifirst-{config.run.directory.name}",
+        folder=record.folder,
+        program=program_of(record.folder, options.dry_run),
+        config=str(record.folder / "config.yaml"),
+        runs=(config.run.directory,),
+    )
     text = cluster.training_script(job, settings)
     if options.dry_run:
         print("\n".join(f"# {line}" for line in plan))
@@ -97,6 +107,7 @@ def _submit(config: Config, record: Record, cluster: Scheduler, text: str) -> in
     if config.checkpoint.resume == "never":
         started["checkpoint"]["resume"] = "auto"
     write(record.folder / "config.yaml", load_config(None, started).to_yaml())
+    copy_program(record.folder)
     batch = record.folder / "job.sbatch"
     write(batch, text)
     job = cluster.submit(batch)

@@ -9,10 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.scheduler import ReportJob, TrainingJob
-from launcher.settings import Settings
+from launcher.settings import Settings, minutes
+from pretrain.errors import ConfigError
 
 TEMPLATES = Path(__file__).resolve().parent
-ROOT = TEMPLATES.parent.parent
+PLAIN = re.compile(r"[\w.,+=@%:/~^-]*", re.ASCII)
+"""What sbatch reads in a script as it stands there."""
+REPORT_MINUTES = "30"
+"""Wall time of a report, which reads what runs have left and trains nothing."""
 DIRECTIVE = "#SBATCH "
 MARK = "# Settings:"
 OUTPUT, ARRAY_OUTPUT, REPORT_OUTPUT = "job-%j.out", "job-%A_%a.out", "report-%j.out"
@@ -34,7 +38,7 @@ def training(job: TrainingJob, settings: Settings) -> str:
         "array": indices(job.tasks) + throttle if job.tasks else "",
     }
     lines = [
-        *_preamble(settings),
+        *_preamble(settings, job.program),
         f"export MIFIRST_PREFLIGHT_SECONDS={settings.preflight_seconds}",
         f"export MIFIRST_RESTARTS={settings.restarts}",
     ]
@@ -49,7 +53,9 @@ def training(job: TrainingJob, settings: Settings) -> str:
 def report(job: ReportJob, settings: Settings) -> str:
     """The script of the job that reports a sweep."""
     options = _common(settings, job.name, job.folder / REPORT_OUTPUT)
-    lines = [*_preamble(settings), f"set -- {_words(job.arguments)}"]
+    if settings.time is not None:
+        options["time"] = min(settings.time, REPORT_MINUTES, key=minutes)
+    lines = [*_preamble(settings, job.program), f"set -- {_words(job.arguments)}"]
     return _filled(REPORT, options, lines, ())
 
 
@@ -72,6 +78,19 @@ def indices(tasks: Iterable[int]) -> str:
 def job_name(name: str) -> str:
     """A job's name without characters that SLURM or its users' scripts stumble over."""
     return re.sub(r"[^\w.,+=@:-]+", "_", name, flags=re.ASCII)
+
+
+def quoted(value: str) -> str:
+    """A value as sbatch reads it from a line of a script.
+
+    Raises:
+        ConfigError: it has a line of its own in it.
+    """
+    if "\n" in value or "\r" in value:
+        raise ConfigError(f"{value!r} is more than one line, which no batch script can hold")
+    if PLAIN.fullmatch(value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _start(job: TrainingJob) -> list[str]:
@@ -97,7 +116,8 @@ def _cores(settings: Settings) -> int | None:
 def _common(settings: Settings, name: str, output: Path) -> dict[str, str]:
     return {
         "job-name": job_name(name),
-        "output": str(output.absolute()),
+        # SLURM takes % in it for a pattern.
+        "output": str(output.parent.absolute()).replace("%", "%%") + f"/{output.name}",
         "chdir": str(Path.cwd()),
         "time": settings.time or "",
         "partition": settings.partition or "",
@@ -106,8 +126,14 @@ def _common(settings: Settings, name: str, output: Path) -> dict[str, str]:
     }
 
 
-def _preamble(settings: Settings) -> list[str]:
-    lines = [f"export MIFIRST_ROOT={shlex.quote(str(ROOT))}"]
+def _preamble(settings: Settings, program: Path) -> list[str]:
+    lines = [f"export MIFIRST_ROOT={shlex.quote(str(program.absolute()))}"]
+    for path in (Path.cwd(), program.absolute()) if settings.container else ():
+        if {",", ":"} & set(str(path)):
+            raise ConfigError(
+                f"container {settings.container}: {path} has a comma or colon in it, which cannot "
+                "be said to a container; use a folder without them"
+            )
     python = settings.python or (None if settings.container else sys.executable)
     if python:
         lines.append(f"export MIFIRST_PYTHON={shlex.quote(python)}")
@@ -140,8 +166,12 @@ def _filled(
             name, _, value = line.removeprefix(DIRECTIVE).removeprefix("--").partition("=")
             merged[name] = value
     merged |= {name: value for name, value in options.items() if value}
-    directives = [f"--{name}={value}" if value else f"--{name}" for name, value in merged.items()]
-    directives += more
+    directives = [
+        f"--{name}={quoted(value)}" if value else f"--{name}" for name, value in merged.items()
+    ]
+    for option in more:
+        name, sign, value = option.partition("=")
+        directives.append(f"{name}{sign}{quoted(value)}")
     filled: list[str] = []
     placed = False
     for line in text:

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pretrain.config import Config, load_config, parse_arguments
+from pretrain import registry
+from pretrain.config import load_config, parse_arguments
+from pretrain.config.command_line import options_class
 from pretrain.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
@@ -29,7 +31,7 @@ def test_there_are_shipped_configurations():
 
 
 def test_every_field_is_documented():
-    for section in Config.model_fields.values():
+    for section in options_class().model_fields.values():
         for name, field in section.annotation.model_fields.items():
             assert field.description, name
 
@@ -90,6 +92,9 @@ def test_the_environment_changes_nothing(monkeypatch):
             {"training": {"global_batch": 10, "micro_batch": 4}},
             ["training.global_batch 10", "training.micro_batch 4"],
         ),
+        ({"optimizer": {"name": "adamm"}}, ["optimizer.name adamm", "adamw, lion"]),
+        ({"objective": {"name": "l2"}}, ["objective.name l2", "cross_entropy, z_loss"]),
+        ({"objective": {"coefficient": -1}}, ["objective.coefficient", "greater than or equal"]),
         ({"selection": {"strategy": "fixed"}}, ["selection.fixed", "[3, 2, 1, 0]"]),
         ({"selection": {"fixed": [0, 0, 1]}}, ["selection.fixed [0, 0, 1]", "permutation"]),
         ({"data": {"digits": 5}}, ["data.digits 5", "data.examples"]),
@@ -162,3 +167,12 @@ def test_a_bad_file_is_named(tmp_path, content, needle):
 def test_an_unknown_option_is_named():
     with pytest.raises(ConfigError, match=r"--training\.stepz; did you mean training\.steps"):
         parse_arguments(["--training.stepz", "3"], "test")
+
+
+def test_objectives_and_optimizers_are_those_of_the_registry(monkeypatch):
+    assert load_config(None).objective.name == "cross_entropy"
+    assert load_config(None).optimizer.name == "adamw"
+    monkeypatch.setitem(registry.OPTIMIZERS, "sgd", "nowhere:SGD")  # only the name is looked at
+    monkeypatch.setitem(registry.OBJECTIVES, "focal", "nowhere:Focal")
+    config = load_config(None, {"optimizer": {"name": "sgd"}, "objective": {"name": "focal"}})
+    assert (config.optimizer.name, config.objective.name) == ("sgd", "focal")

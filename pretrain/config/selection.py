@@ -1,0 +1,130 @@
+"""The section `selection`: which target unit is predicted first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pretrain.config.base import Fraction, NonNegativeInt, PositiveInt, Section
+
+Strategy = Literal[
+    "ntp",
+    "reverse",
+    "random",
+    "frequency",
+    "max_mi",
+    "min_mi",
+    "fixed",
+    "learned",
+    "first",
+    "blank",
+]
+EstimatorName = Literal[
+    "joint", "pairwise", "operand_pair", "v_information", "chain",
+    "presence", "presence_top", "pmi", "npmi",
+]  # fmt: skip
+FITTED_STRATEGIES = ("max_mi", "min_mi")
+PROBED = ("v_information", "chain")
+"""Estimators that train a probe and count no table."""
+
+
+class SelectionConfig(Section):
+    """Which target unit is predicted first."""
+
+    strategy: Strategy = "max_mi"
+    """Order of the target's units: ntp (natural), reverse, random (one permutation drawn from
+    selection.seed), frequency (labels, most frequent first), max_mi and min_mi (by mutual
+    information with the source), fixed, learned (the order whose loss falls first). For text, the
+    token that is put in front of each sentence: none (ntp), max_mi, min_mi, random (any token of
+    the sentence), first (its first), blank (a token without content)."""
+    estimator: EstimatorName = "joint"
+    """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
+    operand_pair from counts; v_information and chain by a small probe that is trained to predict
+    units from the source. Labels: presence (sum over the words of a text) and presence_top (mean
+    over those that tell the most), one order for all texts; pmi and npmi, each text its own. Text:
+    pmi and npmi. If not given, the first that the task has."""
+    features: Literal["before", "sentence"] = "sentence"
+    """Which tokens a sentence's tokens are scored by: those of the sentences before it in its
+    document, or the other ones of the sentence."""
+    minimum_count: PositiveInt = 5
+    """Pairs that were seen less often count as 0 (pmi, npmi)."""
+    smoothing: Fraction = 0.75
+    """Exponent of the distribution of features (pmi, npmi); 1 for none."""
+    positive: bool = True
+    """Leave negative values out (pmi, npmi)."""
+    correction: Literal["none", "miller_madow", "shrinkage"] = "miller_madow"
+    """Bias correction of the plug-in estimate; shrinkage is for thin counts, and knows nothing of a
+    source that occurs once."""
+    tie_bits: Annotated[float, Field(ge=0.0)] = 0.005
+    """Units within this many bits of the best are tied; the last in natural order wins."""
+    fixed: tuple[NonNegativeInt, ...] | None = None
+    """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
+    seed: NonNegativeInt = 0
+    """Seed of strategy random."""
+    chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
+    """Tokens that each rank contributes to one exchange while counting."""
+    memory_gb: Annotated[float, Field(gt=0.0)] = 4.0
+    """GiB that each rank that reads data has for its rows of the table."""
+    count_on: Literal["cpu", "gpu"] = "cpu"
+    """Where pairs are counted: compiled loops on the CPU, or torch on this rank's GPU."""
+    fit_tokens: PositiveInt | None = None
+    """Tokens of the training split that are counted, of each source of a blend by its weight; every
+    training document once if not given."""
+    table: Path | None = None
+    """Folder of a fitted table: loaded if it is there and belongs to this run (refused if it does
+    not), else written after the fit. All ranks must see it."""
+    refresh_every: NonNegativeInt = 0
+    """Steps after which the batches seen since are added to the table and units are ordered anew;
+    0 keeps the first order."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that each rank has for its rows."""
+        return int(self.memory_gb * 2**30)
+
+    @model_validator(mode="after")
+    def _table_used(self) -> SelectionConfig:
+        fitted = self.strategy in FITTED_STRATEGIES
+        for name, given in (("table", self.table), ("refresh_every", self.refresh_every)):
+            if not given:
+                continue
+            if not fitted:
+                raise ValueError(
+                    f"selection.{name} {given} is of no use to selection.strategy {self.strategy}, "
+                    "which fits nothing; leave it out, or use max_mi or min_mi"
+                )
+            if self.estimator in PROBED:
+                raise ValueError(
+                    f"selection.{name} {given}: estimator {self.estimator} has no table; leave it "
+                    "out, or use joint, pairwise or operand_pair"
+                )
+            if name == "refresh_every" and self.estimator in ("pmi", "npmi"):
+                raise ValueError(
+                    f"selection.refresh_every {given}: scores of estimator {self.estimator} stay "
+                    "as they were fitted; leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _chain_has_one_end(self) -> SelectionConfig:
+        if self.estimator == "chain" and self.strategy == "min_mi":
+            raise ValueError(
+                "selection.estimator chain looks for the best order only; use it with "
+                "selection.strategy max_mi"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fixed_given(self) -> SelectionConfig:
+        if self.strategy == "fixed" and self.fixed is None:
+            raise ValueError(
+                "selection.strategy fixed needs selection.fixed, for example [3, 2, 1, 0]"
+            )
+        if self.fixed is not None and sorted(self.fixed) != list(range(len(self.fixed))):
+            raise ValueError(
+                f"selection.fixed {list(self.fixed)} is not a permutation of 0..n-1; name every "
+                "unit once"
+            )
+        return self

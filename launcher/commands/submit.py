@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from launcher.checks import check
+from launcher.checks import check, warnings
 from launcher.program import copy_program, program_of
 from launcher.record import Record, Submission
 from launcher.scheduler import Scheduler, TrainingJob, scheduler
@@ -55,6 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     cluster = scheduler()
     settings = _settings(options, cluster)
     plan = check(config, settings)
+    for line in warnings(config, settings):
+        print(f"warning: {line}", file=sys.stderr)
     if options.array is not None or options.strategies is not None:
         sweep = Sweep.of(
             config,

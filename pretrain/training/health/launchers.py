@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
+from typing import Any
 
 import psutil
 
@@ -113,6 +115,27 @@ def _keep_writing() -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, descriptor)
             os.close(nowhere)
+    # Another rank may hold the other end, and end before this one.
+    sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)
+
+
+class _Patient:
+    """A stream that takes what is written whether anybody reads it or not."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -34,5 +35,5 @@ def refuse_active(record: Record, scheduler: Scheduler) -> None:
         if job.active:
             raise ConfigError(
                 f"run.directory {record.directory}: job {job.number} of this run is {job.state}; "
-                f"wait for it, or python -m launcher cancel {record.directory}"
+                f"wait for it, or python -m launcher cancel {shlex.quote(str(record.directory))}"
             )

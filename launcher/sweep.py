@@ -5,6 +5,7 @@ Runs and folders are those of tools.compare_strategies, which writes the report.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,4 +136,4 @@ def submit_array(
         print(f"job array {job}: {len(waiting)} runs below {record.directory}")
     told = scheduler.output(report_batch, report)
     print(f"report {report}: {record.directory}/report.html, {told}")
-    print(f"python -m launcher status {record.directory}")
+    print(f"python -m launcher status {shlex.quote(str(record.directory))}")

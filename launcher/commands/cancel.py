@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from launcher.record import Record
@@ -30,5 +31,6 @@ def run(options: argparse.Namespace) -> int:
     for number in active:
         cluster.cancel(number)
         print(f"cancelled job {number}")
-    print(f"python -m launcher resubmit {options.run} goes on from its last checkpoint")
+    again = f"python -m launcher resubmit {shlex.quote(str(options.run))}"
+    print(f"{again} goes on from its last checkpoint")
     return 0

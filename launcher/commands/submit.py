@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -118,5 +119,5 @@ def _submit(config: Config, record: Record, cluster: Scheduler, text: str) -> in
     record.add(Submission(job, now(), str(batch.absolute()), str(output)))
     print(f"job {job}")
     print(f"output {output}")
-    print(f"python -m launcher status {record.directory}")
+    print(f"python -m launcher status {shlex.quote(str(record.directory))}")
     return 0

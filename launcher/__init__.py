@@ -1,1 +1,1 @@
-"""Starting training jobs on a SLURM cluster: batch scripts under `slurm/`."""
+"""Starting and watching training jobs on a cluster, through its scheduler."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from launcher.scheduler import scheduler
+
 PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy")
 VARIABLES = ("NCCL_", "GLOO_", "FI_", "UCX_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
@@ -29,8 +31,8 @@ def environment() -> dict[str, str]:
 
 
 def node_name() -> str:
-    """This node, as SLURM calls it, or the host's name."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    """This node, as the scheduler calls it, or the host's name."""
+    return scheduler().node() or socket.gethostname()
 
 
 def _version(package: str) -> str:

@@ -27,6 +27,7 @@ import torch.distributed as dist
 
 from launcher.environment import environment, node_name
 from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
+from pretrain.distributed.topology import pick_device
 from pretrain.errors import UserError
 
 GRACE = 10.0
@@ -137,8 +138,8 @@ class Check:
         self.end = time.monotonic() + seconds
         self.seconds = seconds
         self.reached = False
-        self.cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda", ranks.local_rank) if self.cuda else torch.device("cpu")
+        self.device = pick_device("auto", ranks)
+        self.cuda = self.device.type == "cuda"
         self.nodes = [name for name in os.environ.get("MIFIRST_NODES", "").split(",") if name]
 
     @property

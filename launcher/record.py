@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.watch.tails import tail
+from launcher.tails import tail
 from pretrain.errors import UserError
 from pretrain.files import json_lines
 from pretrain.training.checkpoint.compatibility import CHECKPOINTS

@@ -17,6 +17,8 @@ from pretrain.errors import ConfigError
 PositiveInt = Annotated[int, Field(ge=1)]
 Time = Annotated[str, Field(pattern=r"^(\d+|\d+:\d+(:\d+)?|\d+-\d+(:\d+){0,2})$")]
 Words = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r]+$")]
+"""A path on the nodes, which may have spaces."""
 
 
 class Settings(BaseModel):
@@ -40,11 +42,11 @@ class Settings(BaseModel):
     """Account that is charged."""
     qos: Words | None = None
     """Quality of service."""
-    container: Words | None = None
+    container: PathText | None = None
     """Image that the ranks run in."""
     runtime: Literal["pyxis", "apptainer"] = "pyxis"
     """What starts containers: SLURM's Pyxis plugin (Enroot), or Apptainer."""
-    mounts: tuple[Words, ...] = ()
+    mounts: tuple[PathText, ...] = ()
     """Folders that a container sees besides the working folder and the program's."""
     starter: Literal["srun", "torchrun", "deepspeed"] = "srun"
     """What starts the ranks: srun, one task per device; or one task per node, under torchrun or
@@ -56,7 +58,7 @@ class Settings(BaseModel):
     """Restarts in a row without a newer checkpoint after which the job ends."""
     preflight_seconds: Annotated[int, Field(ge=0)] = 180
     """Longest time of the check of nodes before training; 0 leaves it out."""
-    python: Words | None = None
+    python: PathText | None = None
     """Interpreter on the nodes; the one that submits if not given, python3 in a container."""
     gpu_memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(GB|GiB|MB|MiB)$")] | None = None
     """Memory of a GPU, such as 80GB: a plan that does not fit is not submitted."""
@@ -66,6 +68,20 @@ class Settings(BaseModel):
     """Variables of the job, such as NCCL_SOCKET_IFNAME."""
     sbatch: tuple[Annotated[str, Field(pattern=r"^--\w[\w-]*(=.*)?$")], ...] = ()
     """More options of sbatch, such as --exclude=n3."""
+
+    @model_validator(mode="after")
+    def _cores_for_each_rank(self) -> Settings:
+        ranks = self.ranks_per_node
+        told = ("--cpus-per-task", "--cpus-per-gpu", "--exclusive", "--mincpus")
+        if self.starter == "srun" or self.cpus_per_task or ranks == 1:
+            return self
+        if any(option.partition("=")[0] in told for option in self.sbatch):
+            return self
+        raise ValueError(
+            f"starter {self.starter} starts {ranks} ranks in one task of each node, which gets one "
+            "core unless SLURM is told otherwise; give cpus_per_task (--cpus-per-task), the cores "
+            "of each rank"
+        )
 
     @model_validator(mode="after")
     def _container_used(self) -> Settings:
@@ -84,6 +100,19 @@ class Settings(BaseModel):
     def ranks(self) -> int:
         """Ranks of the job."""
         return self.nodes * self.ranks_per_node
+
+
+def minutes(time: str) -> float:
+    """Minutes of a wall time as SLURM writes it: minutes, minutes:seconds, hours:minutes:seconds,
+    days-hours, days-hours:minutes or days-hours:minutes:seconds."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:
+        hours, mins, seconds = [*parts, 0, 0][:3]
+        return 24 * 60 * int(days) + 60 * hours + mins + seconds / 60
+    if len(parts) == 3:
+        return 60 * parts[0] + parts[1] + parts[2] / 60
+    return parts[0] + (parts[1] / 60 if len(parts) == 2 else 0)
 
 
 def clusters_folder() -> Path:

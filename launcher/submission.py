@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
-from launcher import slurm_commands
 from launcher.record import Record
+from launcher.scheduler import Scheduler
 from pretrain.errors import ConfigError
 from pretrain.files import write_text
 
@@ -22,7 +23,7 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def refuse_active(record: Record) -> None:
+def refuse_active(record: Record, scheduler: Scheduler) -> None:
     """Two jobs must not write one folder.
 
     Raises:
@@ -30,9 +31,9 @@ def refuse_active(record: Record) -> None:
     """
     if record.submission() is None and not record.attempts():
         return
-    for job in slurm_commands.jobs(record.job()):
+    for job in scheduler.jobs(record.job()):
         if job.active:
             raise ConfigError(
                 f"run.directory {record.directory}: job {job.number} of this run is {job.state}; "
-                f"wait for it, or python -m launcher cancel {record.directory}"
+                f"wait for it, or python -m launcher cancel {shlex.quote(str(record.directory))}"
             )

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import script, slurm_commands
+from launcher.program import copy_program, program_of
 from launcher.record import Record, Submission
+from launcher.scheduler import ReportJob, Scheduler, TrainingJob
 from launcher.settings import Settings
 from launcher.submission import now, refuse_active, write
 from pretrain.config import Config
@@ -26,6 +27,7 @@ class Sweep:
 
     out: Path
     config: Config
+    scheduler: Scheduler
     runs: tuple[Path, ...]
     requested: tuple[str, ...]
     complete: tuple[bool, ...]
@@ -35,10 +37,12 @@ class Sweep:
     @staticmethod
     def of(
         config: Config,
+        scheduler: Scheduler,
         settings: Settings,
         strategies: str | None,
         seeds: str | None,
         at_once: int | None,
+        dry_run: bool = False,
     ) -> Sweep:
         """Plan the runs.
 
@@ -63,19 +67,22 @@ class Sweep:
         planned = plan(config, parse_variants(strategies), split_seeds(seeds), out)
         runs = tuple(run.directory for run in planned)
         complete = tuple(run.result is not None for run in planned)
-        waiting = [number for number, done in enumerate(complete) if not done]
-        indices = _indices(waiting) + (f"%{at_once}" if at_once else "")
         folder = Record(out).folder
-        training = script.training(
-            settings, f"mifirst-{out.name}", folder / "job-%A_%a.out", _start(runs), indices
-        )
-        arguments = ["--config", str(folder / "config.yaml"), "--strategies", strategies,
-                     "--seeds", seeds, "--out", str(out),
-                     "--processes", str(settings.ranks)]  # fmt: skip
-        report = script.report(settings, f"mifirst-{out.name}-report", folder / "report-%j.out",
-                               arguments)  # fmt: skip
+        program = program_of(folder, dry_run)
+        training = TrainingJob(
+            f"mifirst-{out.name}", folder, program, REQUESTED, runs,
+            tuple(number for number, done in enumerate(complete) if not done), at_once,
+        )  # fmt: skip
+        report = ReportJob(f"mifirst-{out.name}-report", folder, program, (
+            "--config", str(folder / "config.yaml"), "--strategies", strategies, "--seeds", seeds,
+            "--out", str(out), "--processes", str(settings.ranks),
+        ))  # fmt: skip
         requested = tuple(run.config.to_yaml() for run in planned)
-        return Sweep(out, config, runs, requested, complete, training, report)
+        return Sweep(
+            out, config, scheduler, runs, requested, complete,
+            scheduler.training_script(training, settings),
+            scheduler.report_script(report, settings),
+        )  # fmt: skip
 
     def show(self, plan: Sequence[str]) -> int:
         """Print both scripts. Returns the exit code."""
@@ -88,64 +95,45 @@ class Sweep:
     def submit(self) -> int:
         """Submit both jobs. Returns the exit code."""
         record = Record(self.out)
-        refuse_active(record)
+        refuse_active(record, self.scheduler)
         if all(self.complete):
             print(f"all {len(self.runs)} runs are complete; only the report is made")
         else:
-            slurm_commands.try_out(self.training)
+            self.scheduler.try_out(self.training)
         for run, text in zip(self.runs, self.requested, strict=True):
             write(run / REQUESTED, text)
         write(record.folder / "config.yaml", self.config.to_yaml())
+        copy_program(record.folder)
         write(record.folder / "job.sbatch", self.training)
         write(record.folder / "report.sbatch", self.report)
-        submit_array(record, self.runs, self.complete)
+        submit_array(record, self.scheduler, self.runs, self.complete)
         return 0
 
 
 def submit_array(
-    record: Record, runs: Sequence[Path], complete: Sequence[bool], options: Sequence[str] = ()
+    record: Record,
+    scheduler: Scheduler,
+    runs: Sequence[Path],
+    complete: Sequence[bool],
+    options: Sequence[str] = (),
 ) -> None:
-    """Submit the array for the runs that are not complete, with more options of sbatch, and the
-    report after it."""
-    folder = record.folder
+    """Submit the array for the runs that are not complete, with more options of the scheduler's,
+    and the report after it."""
+    batch, report_batch = record.folder / "job.sbatch", record.folder / "report.sbatch"
     waiting = [number for number, done in enumerate(complete) if not done]
-    job, after = "", []
-    if waiting:
-        batch = folder / "job.sbatch"
-        job = slurm_commands.submit(batch, ["--array", _throttled(batch, waiting), *options])
-        after = [f"--dependency=afterany:{job}"]
-    report = slurm_commands.submit(folder / "report.sbatch", after)
+    job = scheduler.submit(batch, tasks=waiting, options=options) if waiting else ""
+    report = scheduler.submit(report_batch, after=job)
     submission = Submission(
-        job or report, now(), str(folder / "job.sbatch"), "",
+        job or report, now(), str(batch), "",
         tuple(str(run.absolute()) for run in runs), report,
     )  # fmt: skip
     record.add(submission)
     for number in waiting:
-        output = folder.absolute() / f"job-{job}_{number}.out"
+        output = scheduler.output(batch, job, number)
         task = replace(submission, job=f"{job}_{number}", output=str(output), runs=(), report="")
         Record(runs[number]).add(task)
     if job:
         print(f"job array {job}: {len(waiting)} runs below {record.directory}")
-    print(f"report {report}: {record.directory}/report.html, {folder}/report-{report}.out")
-    print(f"python -m launcher status {record.directory}")
-
-
-def _start(runs: Sequence[Path]) -> list[str]:
-    folders = "\n".join(f"    {shlex.quote(str(run))}" for run in runs)
-    return [
-        f"runs=(\n{folders}\n)",
-        "run_directory=${runs[SLURM_ARRAY_TASK_ID]}",
-        f'set -- --config "$run_directory/{REQUESTED}" --run.directory "$run_directory"',
-    ]
-
-
-def _indices(numbers: Sequence[int]) -> str:
-    return ",".join(str(number) for number in numbers)
-
-
-def _throttled(batch: Path, numbers: Sequence[int]) -> str:
-    """Indices of an array with the limit of runs at a time that its script has."""
-    for line in batch.read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{script.DIRECTIVE}--array=") and "%" in line:
-            return _indices(numbers) + line[line.index("%") :]
-    return _indices(numbers)
+    told = scheduler.output(report_batch, report)
+    print(f"report {report}: {record.directory}/report.html, {told}")
+    print(f"python -m launcher status {shlex.quote(str(record.directory))}")

@@ -35,8 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, build, run. Returns the exit code: 0; 2 for an error that the user can mend; 75 for a
-    run that was asked to stop and can go on."""
+    """Parse, build, run. Returns the exit code: 0; 2 for an error that the user can mend; 74 where
+    other ranks did not come; 75 for a run that was asked to stop and can go on."""
     rank = 0
     try:
         ranks = discover()
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             time.sleep(PATIENCE)
         said = f"error on rank {rank}" if rank else "error"
         print(f"{said}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from pretrain.config import Config, parse_arguments
-from pretrain.distributed.ranks import free_port
+from pretrain.distributed.ranks import free_port, without_launcher
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
 from pretrain.locks import locked
@@ -55,7 +55,7 @@ def launch(run: Run, processes: int, threads: int) -> None:
         command += ["-m", "deepspeed.launcher.runner", "--num_accelerators", str(processes)]
         command += ["--master_port", str(free_port())]
     command += [str(ROOT / "pretrain" / "main.py"), "--config", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**without_launcher(os.environ), "OMP_NUM_THREADS": str(threads)}
     if run.config.run.device == "cpu" or not torch.cuda.is_available():
         environment["DS_ACCELERATOR"] = "cpu"
     log = run.directory / "log.txt"

@@ -1,12 +1,13 @@
-"""Cancel a run's job; what SLURM's KillWait allows it to save is saved."""
+"""Cancel a run's job; it saves what it can in the time that its scheduler leaves it."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from launcher import slurm_commands
 from launcher.record import Record
+from launcher.scheduler import scheduler
 from pretrain.errors import UserError
 
 HELP = "cancel a run's job"
@@ -19,16 +20,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Cancel. Returns the exit code."""
-    record = Record(options.run)
+    record, cluster = Record(options.run), scheduler()
     submission = record.submission()
     numbers = [record.job()]
     if submission and submission.report and submission.job in numbers:
         numbers.append(submission.report)
-    active = [number for number in numbers if any(j.active for j in slurm_commands.jobs(number))]
+    active = [number for number in numbers if any(job.active for job in cluster.jobs(number))]
     if not active:
         raise UserError(f"{options.run}: job {numbers[0]} has ended already")
     for number in active:
-        slurm_commands.cancel(number)
+        cluster.cancel(number)
         print(f"cancelled job {number}")
-    print(f"python -m launcher resubmit {options.run} goes on from its last checkpoint")
+    again = f"python -m launcher resubmit {shlex.quote(str(options.run))}"
+    print(f"{again} goes on from its last checkpoint")
     return 0

@@ -9,8 +9,9 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import slurm_commands
+from launcher.program import copy_program
 from launcher.record import Record
+from launcher.scheduler import scheduler
 from launcher.submission import now, refuse_active
 from launcher.sweep import submit_array
 from pretrain.errors import UserError
@@ -29,17 +30,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Submit again. Returns the exit code."""
-    record = Record(options.run)
+    record, cluster = Record(options.run), scheduler()
     submission = record.submission()
     if submission is None:
         raise UserError(
             f"{options.run} was not submitted by this program; use launcher submit, or sbatch as "
             "before"
         )
-    refuse_active(record)
+    refuse_active(record, cluster)
     if submission.runs:
         runs = [Path(run) for run in submission.runs]
-        submit_array(record, runs, [Record(run).complete for run in runs], options.options)
+        copy_program(record.folder)  # with what was mended since
+        complete = [Record(run).complete for run in runs]
+        submit_array(record, cluster, runs, complete, options.options)
         return 0
     if record.complete:
         raise UserError(f"{options.run} is complete; nothing is left to train")
@@ -48,8 +51,10 @@ def run(options: argparse.Namespace) -> int:
             f"{options.run} is a run of a sweep; resubmit {options.run.parent}, which trains the "
             "runs that are not complete"
         )
-    job = slurm_commands.submit(Path(submission.script), options.options)
-    output = record.folder.absolute() / f"job-{job}.out"
+    copy_program(record.folder)  # with what was mended since
+    script = Path(submission.script)
+    job = cluster.submit(script, options=options.options)
+    output = cluster.output(script, job)
     record.add(replace(submission, job=job, submitted=now(), output=str(output)))
     print(f"job {job}")
     print(f"goes on from step {record.step():,}")

@@ -7,9 +7,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from launcher import slurm_commands
 from launcher.record import Attempt, Record, Submission
-from launcher.slurm_commands import Job
+from launcher.scheduler import Job, Scheduler, scheduler
 from pretrain.config import read_yaml
 
 HELP = "show where a run stands"
@@ -26,9 +25,13 @@ def run(options: argparse.Namespace) -> int:
     """Print. Returns the exit code."""
     record = Record(options.run)
     number = record.job()
-    found = slurm_commands.jobs(number) if slurm_commands.here() else []
+    cluster = scheduler()
+    found = cluster.jobs(number) if cluster.available() else []
     submission = record.submission()
-    lines = _sweep(submission, found) if submission and submission.runs else _single(record, found)
+    if submission and submission.runs:
+        lines = _sweep(submission, found, cluster)
+    else:
+        lines = _single(record, found)
     print("\n".join(lines))
     return 0
 
@@ -54,21 +57,22 @@ def _single(record: Record, found: list[Job]) -> list[str]:
     return lines
 
 
-def _sweep(submission: Submission, found: list[Job]) -> list[str]:
+def _sweep(submission: Submission, found: list[Job], cluster: Scheduler) -> list[str]:
     runs = [Record(Path(run)) for run in submission.runs]
     out = runs[0].directory.parent
     done = sum(run.complete for run in runs)
     lines = [_entry("sweep", str(out)), _entry("job", f"array {submission.job}")]
-    report = slurm_commands.jobs(submission.report) if slurm_commands.here() else []
+    report = cluster.jobs(submission.report) if cluster.available() else []
     lines.append(_entry("report", _told(submission.report, report)))
     lines.append(_entry("runs", f"{done} of {len(runs)} complete"))
     states = {job.number: job.state for job in found}
+    # Tasks that wait may be one entry of the scheduler's.
+    waiting = next((job.state for job in found if job.phase == "waiting"), "not complete")
     width = max(len(run.directory.name) for run in runs)
     for number, run in enumerate(runs):
         state = "complete" if run.complete else states.get(f"{submission.job}_{number}", "")
-        # Tasks that wait are one entry of SLURM's.
-        state = state or ("PENDING" if "PENDING" in states.values() else "not complete")
-        lines.append(f"  {run.directory.name:<{width}}  {state.lower():<12} {_progress(run)}")
+        shown = (state or waiting).lower()
+        lines.append(f"  {run.directory.name:<{width}}  {shown:<12} {_progress(run)}")
     return lines
 
 
@@ -78,10 +82,10 @@ def _entry(label: str, text: str) -> str:
 
 def _told(number: str, found: list[Job]) -> str:
     if not found:
-        return f"{number}, not known to SLURM (any more)"
+        return f"{number}, not known to the scheduler (any more)"
     job = found[0]
     text = f"{number}, {job.state}"
-    if job.state == "RUNNING":
+    if job.phase == "running":
         return f"{text} on {job.nodes}, {job.elapsed} of {job.limit}"
     return f"{text} ({job.reason})" if job.reason else text
 

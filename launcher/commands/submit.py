@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from launcher import script, slurm_commands
-from launcher.checks import check
+from launcher.checks import check, warnings
+from launcher.program import copy_program, program_of
 from launcher.record import Record, Submission
+from launcher.scheduler import Scheduler, TrainingJob, scheduler
 from launcher.settings import Settings, cluster_file, resolve
 from launcher.submission import now, refuse_active, write
 from launcher.sweep import Sweep
@@ -52,22 +54,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Submit what the command line asks for. Returns the exit code."""
     config, options = parse_arguments(arguments, "python -m launcher submit", add_options)
-    settings = _settings(options)
+    cluster = scheduler()
+    settings = _settings(options, cluster)
     plan = check(config, settings)
+    for line in warnings(config, settings):
+        print(f"warning: {line}", file=sys.stderr)
     if options.array is not None or options.strategies is not None:
-        sweep = Sweep.of(config, settings, options.strategies, options.array, options.at_once)
+        sweep = Sweep.of(
+            config,
+            cluster,
+            settings,
+            options.strategies,
+            options.array,
+            options.at_once,
+            options.dry_run,
+        )
         return sweep.show(plan) if options.dry_run else sweep.submit()
     record = Record(config.run.directory)
-    output = record.folder / "job-%j.out"
-    text = script.training(settings, f"mifirst-{config.run.directory.name}", output, _start(record))
+    job = TrainingJob(
+        name=f"mifirst-{config.run.directory.name}",
+        folder=record.folder,
+        program=program_of(record.folder, options.dry_run),
+        config=str(record.folder / "config.yaml"),
+        runs=(config.run.directory,),
+    )
+    text = cluster.training_script(job, settings)
     if options.dry_run:
         print("\n".join(f"# {line}" for line in plan))
         print(text, end="")
         return 0
-    return _submit(config, record, text)
+    return _submit(config, record, cluster, text)
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace, cluster: Scheduler) -> Settings:
     given: dict[str, Any] = {
         name: value
         for name in Settings.model_fields
@@ -76,21 +95,15 @@ def _settings(options: argparse.Namespace) -> Settings:
     for name in LISTS:
         if name in given:
             given[name] = [part for part in given[name].split(",") if part]
-    here = slurm_commands.cluster_name() if options.cluster is None else None
+    here = cluster.cluster() if options.cluster is None else None
     return resolve(cluster_file(options.cluster, here), given)
 
 
-def _start(record: Record) -> list[str]:
-    run, config = record.directory, record.folder / "config.yaml"
-    words = ["--config", str(config), "--run.directory", str(run)]
-    return [f"set -- {shlex.join(words)}"]
-
-
-def _submit(config: Config, record: Record, text: str) -> int:
+def _submit(config: Config, record: Record, cluster: Scheduler, text: str) -> int:
     from pretrain.training.run_directory import RunDirectory
 
-    refuse_active(record)
-    slurm_commands.try_out(text)
+    refuse_active(record, cluster)
+    cluster.try_out(text)
     directory = RunDirectory(config.run.directory)
     with directory.locked():
         directory.prepare(config)
@@ -101,12 +114,13 @@ def _submit(config: Config, record: Record, text: str) -> int:
     if config.checkpoint.resume == "never":
         started["checkpoint"]["resume"] = "auto"
     write(record.folder / "config.yaml", load_config(None, started).to_yaml())
+    copy_program(record.folder)
     batch = record.folder / "job.sbatch"
     write(batch, text)
-    job = slurm_commands.submit(batch)
-    output = record.folder.absolute() / f"job-{job}.out"
+    job = cluster.submit(batch)
+    output = cluster.output(batch, job)
     record.add(Submission(job, now(), str(batch.absolute()), str(output)))
     print(f"job {job}")
     print(f"output {output}")
-    print(f"python -m launcher status {record.directory}")
+    print(f"python -m launcher status {shlex.quote(str(record.directory))}")
     return 0

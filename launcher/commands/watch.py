@@ -1,7 +1,8 @@
 """Show how a run does, again and again, from its folder alone.
 
 On a terminal until Ctrl-C; one frame where the output is a file or a pipe. Works on a login node:
-SLURM is asked only about a job that `launcher submit` or a batch script has noted in the folder.
+The scheduler is asked only about a job that `launcher submit` or a batch script has noted in the
+folder.
 """
 
 from __future__ import annotations

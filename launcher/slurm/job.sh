@@ -41,12 +41,27 @@ begin() {
     record start
     export MIFIRST_LOGS=$logs
     export PYTHONUNBUFFERED=1
-    # sbatch's --cpus-per-task does not reach srun by itself from SLURM 22.05 on.
-    export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}
+    share_cores
     find_python
     find_meeting_point
     enter_container
+}
+
+# Give each task its cores, and each rank its share of its task's: torchrun and deepspeed start
+# MIFIRST_PROCESSES ranks in one task.
+share_cores() {
+    local tasks=${SLURM_NTASKS_PER_NODE:-${SLURM_TASKS_PER_NODE:-1}} cores
+    tasks=${tasks%%[(,]*} # "2(x3),1" lists tasks per node
+    cores=${SLURM_CPUS_PER_TASK:-$((${SLURM_CPUS_ON_NODE:-1} / tasks))}
+    ((cores)) || cores=1
+    # sbatch's --cpus-per-task does not reach srun by itself from SLURM 22.05 on.
+    export SRUN_CPUS_PER_TASK=$cores
+    if ((cores < ${MIFIRST_PROCESSES:-1})); then
+        say "warning: $MIFIRST_PROCESSES ranks share $cores cores of each node; give --cpus-per-task"
+    fi
+    cores=$((cores / ${MIFIRST_PROCESSES:-1}))
+    ((cores)) || cores=1
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$cores}
 }
 
 find_run() {
@@ -86,9 +101,11 @@ find_meeting_point() {
 }
 
 enter_container() {
-    local mounts="$PWD:$PWD,$MIFIRST_ROOT:$MIFIRST_ROOT" mount
+    local mounts="$PWD:$PWD,$MIFIRST_ROOT:$MIFIRST_ROOT" mount more
     [[ -n ${MIFIRST_IMAGE:-} ]] || return 0
-    for mount in ${MIFIRST_MOUNTS//,/ }; do
+    IFS=, read -ra more <<<"${MIFIRST_MOUNTS:-}"
+    for mount in "${more[@]}"; do
+        [[ -n $mount ]] || continue
         [[ $mount == *:* ]] || mount=$mount:$mount
         mounts+=,$mount
     done
@@ -111,7 +128,7 @@ preflight() {
     local seconds=${MIFIRST_PREFLIGHT_SECONDS:-180} code=0
     ((seconds)) || return 0
     # The outer limit counts where a node does not even start its task.
-    TORCH_CPP_LOG_LEVEL=FATAL PYTHONPATH=$MIFIRST_ROOT timeout --kill-after 10 $((seconds + 30)) \
+    TORCH_CPP_LOG_LEVEL=FATAL PYTHONPATH=$MIFIRST_ROOT PYTHONSAFEPATH=1 timeout --kill-after 10 $((seconds + 30)) \
         "${in_step[@]}" "$MIFIRST_PYTHON" -m launcher.preflight --seconds "$seconds" &
     await $! || code=$?
     ((code == 0)) && return 0

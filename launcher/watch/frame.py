@@ -140,8 +140,8 @@ def _figures(s: Snapshot, state: State) -> Iterator[Figure]:
     else:
         yield "restarts", Text("none")
     yield from _ranks(s, state)
-    if s.slurm is not None:
-        job = s.slurm
+    if s.scheduled is not None:
+        job = s.scheduled
         where = f" on {job.nodes}" if job.nodes else ""
         spent = f", {job.elapsed} of {job.limit}" if job.elapsed else ""
         yield "job", Text(clean(f"{job.number} {job.state}{where}{spent}"))

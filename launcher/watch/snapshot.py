@@ -11,10 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from launcher import slurm_commands
 from launcher.record import Attempt, Record
-from launcher.slurm_commands import Job
-from launcher.watch.tails import Tail, json_object, tail
+from launcher.scheduler import Job, scheduler
+from launcher.tails import Tail, json_object, tail
 from pretrain.config import RunConfig, read_yaml
 from pretrain.errors import UserError
 from pretrain.training.checkpoint.compatibility import CHECKPOINTS
@@ -23,7 +22,7 @@ from pretrain.training.health.stopping import STOP
 
 PARTIAL = ".step-*.partial"
 ASK_SECONDS = 15.0
-"""Longest time for which SLURM's answer is kept: its controller serves everybody."""
+"""Longest time for which the scheduler's answer is kept: its controller serves everybody."""
 
 
 RECENT = 20
@@ -109,7 +108,7 @@ class Snapshot:
         rolled_back: how many stretches of data are passed over.
         job: number of the last job; empty without a launcher's record.
         attempts: of that record.
-        slurm: what SLURM says of the job; None where it says nothing.
+        scheduled: what the scheduler says of the job; None where it says nothing.
     """
 
     directory: Path
@@ -128,7 +127,7 @@ class Snapshot:
     rolled_back: int = 0
     job: str = ""
     attempts: tuple[Attempt, ...] = ()
-    slurm: Job | None = None
+    scheduled: Job | None = None
 
     @property
     def step(self) -> int:
@@ -204,7 +203,7 @@ def take(directory: Path) -> Snapshot:
         rolled_back=len(json_object(directory / "passed.json").get("stretches", ())),
         job=job,
         attempts=attempts,
-        slurm=_told(job, int(time.monotonic() / ASK_SECONDS)) if job else None,
+        scheduled=_told(job, int(time.monotonic() / ASK_SECONDS)) if job else None,
     )
 
 
@@ -239,9 +238,8 @@ def _recorded(record: Record) -> tuple[str, tuple[Attempt, ...]]:
 
 @lru_cache(maxsize=1)
 def _told(number: str, tick: int) -> Job | None:
-    if not slurm_commands.here():
-        return None
-    found = slurm_commands.jobs(number)
+    cluster = scheduler()
+    found = cluster.jobs(number) if cluster.available() else []
     return found[0] if found else None
 
 

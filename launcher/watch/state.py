@@ -49,9 +49,9 @@ def judge(snapshot: Snapshot) -> State:
     s = snapshot
     if s.result:
         return State("complete", "good", f"finished {_when(str(s.result.get('finished', '')))}")
-    if s.slurm is not None and s.slurm.active and s.slurm.state not in ("RUNNING", "COMPLETING"):
-        why = f" ({s.slurm.reason})" if s.slurm.reason else ""
-        return State("queued", "waiting", f"job {s.job} is {s.slurm.state}{why}")
+    if s.scheduled is not None and s.scheduled.phase == "waiting":
+        why = f" ({s.scheduled.reason})" if s.scheduled.reason else ""
+        return State("queued", "waiting", f"job {s.job} is {s.scheduled.state}{why}")
     begun = _begun(s)
     if begun is not None and (s.ranks is None or begun > s.ranks.time):
         return _before_first_beat(s, begun)
@@ -93,8 +93,10 @@ def _before_first_beat(s: Snapshot, begun: float) -> State:
 
 
 def _unknown(s: Snapshot) -> State:
-    if s.slurm is not None and not s.slurm.active:
-        return State("failed", "bad", f"job {s.job} is {s.slurm.state}; launcher logs says more")
+    if s.scheduled is not None and not s.scheduled.active:
+        return State(
+            "failed", "bad", f"job {s.job} is {s.scheduled.state}; launcher logs says more"
+        )
     return State("lost", "bad", "it ended before its first sign of life; its output says why")
 
 
@@ -156,7 +158,7 @@ def _ended(s: Snapshot, ranks: Ranks) -> State:
         return State("stopped", "waiting", f"{ago}{f': {why}' if why else ''}; "
                      "the same command goes on")  # fmt: skip
     suspects = silent(s) or [max(ranks.ranks, key=lambda rank: rank.seconds_still)]
-    job = f"; job {s.job} is {s.slurm.state}" if s.slurm is not None else ""
+    job = f"; job {s.job} is {s.scheduled.state}" if s.scheduled is not None else ""
     whom = f" of {_named(suspects)}" if len(ranks.ranks) > 1 else ""
     return State(
         "lost", "bad",

@@ -1,7 +1,7 @@
 """Which process of the job this is, read from what the launcher left in the environment.
 
-Understood: torchrun and deepspeed (RANK ...), OpenMPI (OMPI_COMM_WORLD_RANK ...), MPICH and Intel
-MPI (PMI_RANK ...), srun (SLURM_PROCID ...), and nothing at all: one process.
+Understood: torchrun and deepspeed (RANK ...), OpenMPI (OMPI_COMM_WORLD_RANK ...), MPICH, Intel MPI,
+Cray PALS and MVAPICH2 (PMI_RANK ...), srun (SLURM_PROCID ...), and nothing at all: one process.
 
 A launcher inside of another leaves both one's variables, and the inner one's count: torchrun or
 deepspeed started once per task of srun or mpirun, mpirun whose daemons srun started. Two that agree
@@ -14,21 +14,30 @@ import os
 import random
 import socket
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pretrain.errors import UserError
 
 _LAUNCHERS = (
-    # launcher, rank, world size, local rank, local world size, variable that must be there too
-    ("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"),
-    ("openmpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-     "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ("mpich", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "PMI_SIZE"),
+    # launcher, rank, world size, variable that must be there too
+    ("torchrun", "RANK", "WORLD_SIZE", "MASTER_ADDR"),
+    ("openmpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpich", "PMI_RANK", "PMI_SIZE", "PMI_SIZE"),
     # SLURM_STEP_ID is set by srun only: a batch script's own process is not a rank.
-    ("srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "", "SLURM_STEP_ID"),
+    ("srun", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID"),
 )  # fmt: skip
 """From the innermost to the outermost."""
+_PLACES = {
+    "torchrun": (("LOCAL_RANK",), ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")),
+    "openmpi": (("OMPI_COMM_WORLD_LOCAL_RANK",), ("OMPI_COMM_WORLD_LOCAL_SIZE",)),
+    "mpich": (
+        ("MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID", "MV2_COMM_WORLD_LOCAL_RANK"),
+        ("MPI_LOCALNRANKS", "PMI_LOCAL_SIZE", "PALS_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE"),
+    ),
+    "srun": (("SLURM_LOCALID",), ()),
+}
+"""Variables that hold a rank's number on its host, and how many there are."""
 _AGENTS = ("GROUP_WORLD_SIZE", "CROSS_SIZE")
 """How many processes of torchrun, of deepspeed, were started."""
 
@@ -42,6 +51,9 @@ class Ranks:
     world_size: int
     local_rank: int
     local_world_size: int
+    placed: bool = field(default=True, compare=False)
+    """Whether the launcher says the place on the host; where it does not, these are guesses until
+    the processes have met."""
 
 
 def _whole(environment: Mapping[str, str], name: str) -> int:
@@ -83,10 +95,7 @@ def discover(environment: Mapping[str, str] | None = None) -> Ranks:
     return inner
 
 
-def _of(
-    env: Mapping[str, str], launcher: str, rank: str, world: str, local: str, local_world: str,
-    marker: str,
-) -> Ranks:  # fmt: skip
+def _of(env: Mapping[str, str], launcher: str, rank: str, world: str, marker: str) -> Ranks:
     """What one launcher says."""
     if world not in env:
         raise UserError(
@@ -96,16 +105,51 @@ def _of(
     found = _whole(env, rank), _whole(env, world)
     if not 0 <= found[0] < found[1]:
         raise UserError(f"{rank}={found[0]} does not fit {world}={found[1]}")
-    local_rank = _whole(env, local) if local in env else found[0]
-    if local_world in env:
-        local_size = _whole(env, local_world)
+    locals_, sizes = (_first(env, names) for names in _PLACES[launcher])
+    local_rank = found[0] if locals_ is None else _whole(env, locals_)
+    if sizes is not None:
+        local_size = _whole(env, sizes)
     elif launcher == "srun":
-        # "2(x3),1" lists tasks per node; the first entry serves to share cores.
+        # "2(x3),1" lists tasks per node; the first entry serves until the processes have met.
         tasks = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE", "1"))
         local_size = int(tasks.split("(")[0].split(",")[0])
     else:
-        local_size = _whole(env, "LOCAL_SIZE") if "LOCAL_SIZE" in env else found[1]
-    return Ranks(launcher, *found, local_rank, local_size)
+        local_size = found[1]
+    return Ranks(launcher, *found, local_rank, local_size, placed=locals_ is not None)
+
+
+def _first(env: Mapping[str, str], names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in env), None)
+
+
+def left_over(ranks: Ranks) -> str:
+    """The way out where this process waits for others that nobody has started."""
+    rank = {names[0]: names[1] for names in _LAUNCHERS}.get(ranks.launcher, "RANK")
+    start = {
+        "torchrun": "torchrun or deepspeed", "openmpi": "mpirun", "mpich": "mpirun",
+        "srun": "srun python ...",
+    }.get(ranks.launcher, "a launcher")  # fmt: skip
+    return (
+        f"start all {ranks.world_size} through {start}, or, in a shell that {rank} is left over "
+        f"in{' (srun --pty bash)' * (ranks.launcher == 'srun')}, unset {rank} to run one process"
+    )
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what launchers tell their ranks, for programs that this one starts and
+    that are ranks of other jobs, or of none."""
+    prefixes = ("OMPI_", "PMI_", "PMIX_", "PRTE_", "PALS_", "MV2_COMM_", "TORCHELASTIC_")
+    names = {
+        *(name for names in _LAUNCHERS for name in names[1:]), *_AGENTS, "MASTER_PORT",
+        *(name for both in _PLACES.values() for names in both for name in names),
+        "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE", "CROSS_RANK",
+    }  # fmt: skip
+    kept = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_MCA_", "PRTE_MCA_", "PMIX_MCA_")
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(kept) or (name not in names and not name.startswith(prefixes))
+    }
 
 
 def _same(one: Ranks, other: Ranks) -> bool:
@@ -176,6 +220,12 @@ def rendezvous_address(ranks: Ranks, environment: Mapping[str, str] | None = Non
                 f"({error}); install one (Debian: openmpi-bin), or use torchrun or deepspeed"
             ) from error
         world = MPI.COMM_WORLD
+        if world.Get_size() == 1:
+            raise UserError(
+                f"{ranks.launcher} says {ranks.world_size} processes, and this one is alone: "
+                f"{left_over(ranks)}; under mpirun, mpirun and mpi4py belong to different MPI "
+                f"libraries ({MPI.Get_library_version().split(',')[0]} is mpi4py's)"
+            )
         if world.Get_size() != ranks.world_size:
             raise UserError(
                 f"{ranks.launcher} says {ranks.world_size} processes, mpi4py's library "

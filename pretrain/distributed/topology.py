@@ -6,6 +6,8 @@ Ranks are laid out as Megatron does: tensor fastest, then data, then pipeline.
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ import torch.distributed as dist
 
 from pretrain.config import Config
 from pretrain.distributed import backends, cpu
+from pretrain.distributed.meeting import bound, fair_share, here, meet, placed
 from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
 from pretrain.errors import ConfigError
 
@@ -146,12 +149,32 @@ def pick_device(kind: str, ranks: Ranks) -> torch.device:
     if kind == "cpu" or not available:
         return torch.device("cpu")
     devices = torch.cuda.device_count()
+    if devices == 1:  # srun --gpus-per-task=1: each process sees its own; `start` looks
+        return torch.device("cuda", 0)
     if ranks.local_rank >= devices:
         raise ConfigError(
             f"{ranks.local_world_size} processes on this host but {devices} CUDA devices; start "
             "one process per device, or set run.device to cpu"
         )
     return torch.device("cuda", ranks.local_rank)
+
+
+def claim(device: torch.device, ranks: Ranks, store: dist.Store) -> None:
+    """Take a CUDA device for this process, in the store that the processes have met at.
+
+    Raises:
+        ConfigError: another process of the job has taken it.
+    """
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    # Parts of one GPU (MIG) may go by its number.
+    if uuid is None or "MIG" in os.environ.get("CUDA_VISIBLE_DEVICES", ""):
+        return
+    if store.add(f"device/{uuid}", 1) > 1:
+        raise ConfigError(
+            f"rank {ranks.rank} on {socket.gethostname()} sees the GPU {uuid} that another process "
+            "of this job uses; start one process per GPU (srun: --gpus-per-task=1, or "
+            "--gpus-per-node for all), or set run.device to cpu"
+        )
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -166,12 +189,16 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
-def share_threads(threads: int, ranks: Ranks) -> None:
-    """Give this process its CPU threads: `threads`, or its share of the host's cores."""
+def share_threads(threads: int, cores: int | None = None) -> None:
+    """Give this process its CPU threads: `threads`; where that is 0, its share of the cores, unless
+    OMP_NUM_THREADS says otherwise.
+
+    Args:
+        cores: its share of the cores that it may use; None for all of them.
+    """
     if threads == 0 and "OMP_NUM_THREADS" in os.environ:
         return
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads or max(1, cores // max(1, ranks.local_world_size)))
+    torch.set_num_threads(threads or cores or len(os.sched_getaffinity(0)))
 
 
 def _axis(group: dist.ProcessGroup) -> Axis:
@@ -187,13 +214,21 @@ def start(config: Config, ranks: Ranks | None = None) -> Iterator[Topology]:
     """
     ranks = ranks or discover()
     config.check_layout(ranks.world_size)
+    if ranks.placed:  # refused before anybody waits for others
+        check_precision(config.training.precision, pick_device(config.run.device, ranks))
+    store, places = meet(ranks, rendezvous_address(ranks), config.run.start_timeout_seconds)
+    ranks = placed(ranks, places)
     device = pick_device(config.run.device, ranks)
     check_precision(config.training.precision, device)
-    share_threads(config.run.threads, ranks)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        claim(device, ranks, store)
+    cores = fair_share(here(ranks.rank), places)
+    share_threads(config.run.threads, cores)
+    if ranks.rank == 0 and (warning := bound(ranks, places)):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     backends.load(device)
-    _join(ranks, device, longest_wait(config))
+    _join(ranks, device, longest_wait(config), store)
     try:
         topology = _build(config, ranks, device)
         with topology.leaving:
@@ -210,24 +245,19 @@ def longest_wait(config: Config) -> timedelta:
     return timedelta(seconds=max(config.run.timeout_seconds, config.run.start_timeout_seconds) + 60)
 
 
-def _join(ranks: Ranks, device: torch.device, timeout: timedelta) -> None:
+def _join(ranks: Ranks, device: torch.device, timeout: timedelta, store: dist.Store) -> None:
     import deepspeed
 
     backend = "nccl" if device.type == "cuda" else "gloo"
-    address = rendezvous_address(ranks)
     os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))  # DeepSpeed insists on it
-    if address is None:
-        dist.init_process_group(
-            backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout
-        )
-    else:
-        dist.init_process_group(
-            backend,
-            init_method=f"tcp://{address}",
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            timeout=timeout,
-        )
+    store.set_timeout(timeout)
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("default_pg", store),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        timeout=timeout,
+    )
     deepspeed.init_distributed(
         dist_backend=backend, auto_mpi_discovery=False, verbose=False, dist_init_required=False
     )

@@ -2,7 +2,12 @@
 
 import pytest
 
-from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
+from pretrain.distributed.ranks import (
+    Ranks,
+    discover,
+    rendezvous_address,
+    without_launcher,
+)
 from pretrain.errors import UserError
 
 TORCHRUN = {
@@ -19,6 +24,7 @@ OPENMPI = {
     "OMPI_COMM_WORLD_LOCAL_RANK": "0",
     "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
 }
+MPICH = {"PMI_RANK": "5", "PMI_SIZE": "8"}
 SRUN = {
     "SLURM_PROCID": "5",
     "SLURM_NTASKS": "8",
@@ -37,6 +43,17 @@ SRUN = {
         (TORCHRUN, Ranks("torchrun", 3, 8, 1, 2)),
         (OPENMPI, Ranks("openmpi", 2, 4, 0, 2)),
         ({"PMI_RANK": "1", "PMI_SIZE": "2"}, Ranks("mpich", 1, 2, 1, 2)),
+        # Intel MPI, Cray PALS and MVAPICH2: rank 5 of two nodes of four.
+        (MPICH | {"MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "4"}, Ranks("mpich", 5, 8, 1, 4)),
+        (
+            MPICH | {"PMI_LOCAL_RANK": "1", "PMI_LOCAL_SIZE": "4", "PALS_LOCAL_RANKID": "1"},
+            Ranks("mpich", 5, 8, 1, 4),
+        ),
+        (MPICH | {"PALS_LOCAL_RANKID": "1"}, Ranks("mpich", 5, 8, 1, 8)),
+        (
+            MPICH | {"MV2_COMM_WORLD_LOCAL_RANK": "1", "MV2_COMM_WORLD_LOCAL_SIZE": "4"},
+            Ranks("mpich", 5, 8, 1, 4),
+        ),
         (SRUN, Ranks("srun", 5, 8, 1, 4)),
         # A batch script's own process is not a rank of the job.
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Ranks("none", 0, 1, 0, 1)),
@@ -111,3 +128,42 @@ def test_a_node_that_only_slurm_knows_is_reached_by_its_address(tmp_path, monkey
     assert rendezvous_address(discover(SRUN), SRUN) == f"10.0.0.7:{port}"
     scontrol.unlink()
     assert rendezvous_address(discover(SRUN), SRUN) == f"gpu07:{port}"
+
+
+@pytest.mark.parametrize("left", [TORCHRUN, OPENMPI, SRUN, MPICH | {"PALS_LOCAL_RANKID": "1"}])
+def test_a_program_that_is_started_anew_is_no_rank_of_its_parent_s_job(left):
+    kept = {"PATH": "/bin", "OMPI_ALLOW_RUN_AS_ROOT": "1", "SLURM_CPUS_PER_TASK": "4"}
+    clean = without_launcher({**left, **kept})
+    assert discover(clean) == Ranks("none", 0, 1, 0, 1)
+    assert kept.items() <= clean.items()
+
+
+@pytest.mark.parametrize(
+    "local_rank,devices,expected", [(2, 1, "cuda:0"), (1, 4, "cuda:1"), (0, 4, "cuda:0")]
+)
+def test_the_only_device_that_a_process_sees_is_its_own(local_rank, devices, expected, monkeypatch):
+    import torch
+
+    from pretrain.distributed import cpu, topology
+
+    monkeypatch.setattr(cpu, "has_cuda", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    ranks = Ranks("srun", local_rank, 8, local_rank, 4)
+    assert str(topology.pick_device("auto", ranks)) == expected
+
+
+def test_two_processes_that_see_one_gpu_are_told_so(monkeypatch):
+    import torch
+    import torch.distributed as dist
+
+    from pretrain.distributed import topology
+    from pretrain.errors import ConfigError
+
+    class Properties:
+        uuid = "GPU-7"
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    store, device = dist.HashStore(), torch.device("cuda", 0)
+    topology.claim(device, Ranks("srun", 0, 2, 0, 2), store)
+    with pytest.raises(ConfigError, match=r"rank 1 on .* sees the GPU GPU-7 that another process"):
+        topology.claim(device, Ranks("srun", 1, 2, 1, 2), store)

@@ -4,12 +4,15 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from launcher.__main__ import main
-from launcher.script import TEMPLATES
+from launcher.checks import warnings
+from launcher.program import ROOT, copy_program
+from launcher.settings import Settings, minutes
+from launcher.slurm.render import TEMPLATES
+from pretrain.config import load_config
 
 CONFIG = "model: {layers: 2}\ntraining: {global_batch: 16}\n"
 
@@ -20,7 +23,7 @@ def submit(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr("launcher.slurm_commands.here", lambda: False)
+    monkeypatch.setattr("launcher.slurm.commands.installed", lambda: False)
 
     def run(*options: str, code: int = 0) -> str:
         arguments = ["submit", "--config", "config.yaml", "--run.directory", "runs/a", "--dry-run"]
@@ -79,6 +82,109 @@ def test_a_container_is_named_to_the_script(submit, runtime):
     assert f"export MIFIRST_RUNTIME={runtime}\nexport MIFIRST_IMAGE=a.sqsh\n" in text
     assert "export MIFIRST_MOUNTS=/data,/x:/y\n" in text
     assert "MIFIRST_PYTHON=/" not in text  # the container has one of its own
+
+
+def test_a_space_in_a_path_breaks_nothing(tmp_path, submit, monkeypatch):
+    folder = tmp_path / "a b,50%"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(CONFIG)
+    monkeypatch.chdir(folder)
+    text = submit('--sbatch=--comment=it\'s "mine"', "--run.directory", "runs/c d%j $x")
+    found = [shlex.split(line)[0] for line in directives(text)]
+    assert all(len(shlex.split(line)) == 1 for line in directives(text))
+    assert "--job-name=mifirst-c_d_j_x" in found
+    escaped = str(folder).replace("%", "%%")
+    assert f"--output={escaped}/runs/c d%%j $x/slurm/job-%j.out" in found
+    assert f"--chdir={folder}" in found
+    assert '--comment=it\'s "mine"' in found
+    arguments = next(line for line in text.splitlines() if line.startswith("set -- "))
+    assert shlex.split(arguments)[-1] == "runs/c d%j $x"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b"])
+def test_a_folder_that_a_container_cannot_be_given_is_refused(name, tmp_path, submit, monkeypatch):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.yaml").write_text(CONFIG)
+    monkeypatch.chdir(folder)
+    assert "has a comma or colon in it" in submit("--container", "image.sqsh", code=2)
+
+
+def test_ranks_in_one_task_need_cores(submit):
+    said = submit("--starter", "torchrun", "--gpus-per-node", "8", code=2)
+    assert "starter torchrun starts 8 ranks in one task of each node" in said
+    assert "--cpus-per-task" in said
+    options = ("--starter", "torchrun", "--gpus-per-node", "8")
+    assert "--cpus-per-task=64" in directives(submit(*options, "--cpus-per-task", "8"))
+    assert "--cpus-per-gpu=8" in directives(submit(*options, "--sbatch=--cpus-per-gpu=8"))
+
+
+@pytest.mark.parametrize(
+    "variables,threads,srun",
+    [
+        ({"SLURM_CPUS_PER_TASK": "64", "MIFIRST_PROCESSES": "8"}, 8, 64),
+        ({"SLURM_CPUS_PER_TASK": "4"}, 4, 4),
+        # --cpus-per-gpu, --exclusive: SLURM says only what the job has on the node.
+        (
+            {"SLURM_CPUS_ON_NODE": "64", "SLURM_TASKS_PER_NODE": "1", "MIFIRST_PROCESSES": "8"},
+            8,
+            64,
+        ),
+        ({"SLURM_CPUS_ON_NODE": "64", "SLURM_TASKS_PER_NODE": "8(x2)"}, 8, 8),
+        ({"SLURM_CPUS_ON_NODE": "1", "MIFIRST_PROCESSES": "8"}, 1, 1),
+        ({}, 1, 1),
+        ({"SLURM_CPUS_PER_TASK": "4", "OMP_NUM_THREADS": "2"}, 2, 4),
+    ],
+)
+def test_each_rank_gets_its_share_of_its_task_s_cores(variables, threads, srun):
+    script = f"source {TEMPLATES}/job.sh; share_cores; echo $OMP_NUM_THREADS $SRUN_CPUS_PER_TASK"
+    done = subprocess.run(
+        ["bash", "-euc", script], env={"PATH": "/usr/bin:/bin", **variables},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == f"{threads} {srun}"
+    assert ("warning" in done.stdout) == (variables.get("SLURM_CPUS_ON_NODE") == "1")
+
+
+def test_a_report_asks_for_minutes(submit):
+    text = submit("--array", "0,1", "--strategies", "ntp", "--time", "2-00:00:00")
+    assert [line for line in directives(text) if "--time" in line] == [
+        "--time=2-00:00:00", "--time=30",
+    ]  # fmt: skip
+    short = submit("--array", "0,1", "--strategies", "ntp", "--time", "5:00")
+    assert short.count("--time=5:00\n") == 2
+
+
+def test_wall_times_in_minutes():
+    times = ("90", "1:30", "2:00:30", "1-12", "1-12:30", "2-00:00:00")
+    assert [minutes(time) for time in times] == [90, 1.5, 120.5, 2160, 2190, 2880]
+
+
+def test_too_little_time_or_memory_is_said_before_the_job_waits(tmp_path):
+    config = load_config(None, {"model": {"layers": 24, "hidden_size": 2048}})
+    config.training.steps = 10**8
+    gpu = Settings(gpus_per_node=1, time="10")
+    (said,) = warnings(config, gpu)
+    assert re.match(
+        r"--time 10: 100,000,000 steps take about [\d,]+ h \d+ min on 1 x NVIDIA H100", said
+    )
+    assert warnings(config, Settings(gpus_per_node=1)) == []
+    (said,) = warnings(config, Settings(sbatch=("--mem=1G",)))
+    assert re.match(r"--mem=1G: the ranks of a node need about \d+", said)
+    assert warnings(config, Settings(sbatch=("--mem=900G",))) == []
+    assert warnings(config, Settings(sbatch=("--mem=0",))) == []
+
+
+def test_a_job_runs_a_copy_of_the_program(tmp_path):
+    copy = copy_program(tmp_path)
+    assert copy == tmp_path / "program"
+    assert (copy / "pretrain" / "main.py").read_bytes() == (ROOT / "pretrain/main.py").read_bytes()
+    assert (copy / "launcher" / "slurm" / "job.sh").exists()
+    assert not list(copy.rglob("*.pyc"))
+    (copy / "pretrain" / "main.py").write_text("changed")
+    assert copy_program(tmp_path) == copy
+    assert (copy / "pretrain" / "main.py").read_text() != "changed"
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
 
 
 def test_the_tasks_of_a_sweep_are_strategies_and_seeds(submit):
@@ -151,11 +257,11 @@ def test_a_folder_that_is_no_run_is_named(command, tmp_path, capsys):
 
 
 def test_scripts_are_clean(shellcheck):
-    scripts = sorted(str(path) for path in TEMPLATES.iterdir())
+    scripts = sorted(str(path) for path in TEMPLATES.iterdir() if path.suffix in (".sh", ".sbatch"))
     assert len(scripts) == 6
     done = subprocess.run(
         [shellcheck, "--external-sources", *scripts],
-        cwd=Path(TEMPLATES).parent.parent, capture_output=True, text=True, check=False,
+        cwd=TEMPLATES.parent.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout + done.stderr == ""
 

@@ -23,7 +23,7 @@ def run_plain(
         kept_memory: tell the C library to keep freed memory, as we do on a CPU.
         master_weights, compiled: as the trainer takes them.
     """
-    share_threads(config.run.threads, ALONE)
+    share_threads(config.run.threads)
     if kept_memory:
         cpu.keep_freed_memory()
     device = pick_device(config.run.device, ALONE)

@@ -84,7 +84,7 @@ def run_hugging_face(config: Config, orders: Orders) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):  # a launcher's; this process is alone
         os.environ.pop(name, None)
-    share_threads(config.run.threads, ALONE)
+    share_threads(config.run.threads)
     device = pick_device(config.run.device, ALONE)
     import transformers
     from transformers import Trainer, TrainingArguments

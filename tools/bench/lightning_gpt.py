@@ -35,7 +35,7 @@ class SameBatches(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
 
 def run_lightning(config: Config, orders: Orders) -> None:
     """The process of the side."""
-    share_threads(config.run.threads, ALONE)
+    share_threads(config.run.threads)
     device = pick_device(config.run.device, ALONE)
     import lightning
     import lightning.pytorch.utilities.rank_zero  # adds its handlers

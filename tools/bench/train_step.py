@@ -167,7 +167,7 @@ def summary(
                 for name in ("ours", "zero_1")
                 if name in taken
             }
-    share_threads(config.run.threads, ALONE)
+    share_threads(config.run.threads)
     return {
         **result,
         "tokens_per_second": {name: median([tokens / s for s in t]) for name, t in seconds.items()},

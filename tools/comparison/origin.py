@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 from pretrain.distributed.topology import device_name
+from tools.comparison.commit import ROOT, commit
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def commit() -> str:
-    """Commit of the code, marked where the tree differs from it; `unknown` outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            " with changes" if git("status", "--porcelain", "-uno") else ""
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+__all__ = ["ROOT", "commit", "environment"]
 
 
 def environment() -> dict[str, str]:

@@ -40,6 +40,8 @@ STAGGERED_RANKS = 512
 """Beats per second that the store takes at the most."""
 SAMPLES = 16
 WARN_SECONDS = 600.0
+SLOW_BEATS = 30
+"""For so many beats a rank has to be slow before it is told of."""
 _END = "end"
 
 
@@ -240,7 +242,7 @@ class Heartbeat(Callback):
 
     def _report(self, now: float) -> None:
         """ranks.json, and a warning of slow ranks now and then."""
-        stragglers = self.watch.stragglers(self.factor)
+        stragglers = self.watch.stragglers(self.factor, now, SLOW_BEATS * self.interval)
         values = {
             "time": time.time(),
             "interval": self.interval,

@@ -110,6 +110,7 @@ class Watch:
         self.beats: dict[int, Beat] = {}
         self._heard: dict[int, float] = {}
         self._moved: dict[int, float] = {}
+        self._slow_since: dict[int, float] = {}
 
     def observe(self, beats: Iterable[Beat], now: float) -> None:
         """Take in what ranks say at second `now`."""
@@ -178,8 +179,15 @@ class Watch:
             and now - self._moved[rank] > share * self.limits.standstill(beat, self.first_step)
         ]
 
-    def stragglers(self, factor: float) -> list[Straggler]:
-        """Ranks whose forward pass takes more than `factor` times the median of their stage."""
+    def stragglers(self, factor: float, now: float, seconds: float) -> list[Straggler]:
+        """Ranks whose forward pass takes more than `factor` times the median of their stage, and
+        has for `seconds`: a rank that was slow for a moment is not told of."""
+        found = self._slow(factor)
+        began = self._slow_since
+        self._slow_since = {slow.beat.rank: began.get(slow.beat.rank, now) for slow in found}
+        return [slow for slow in found if now - self._slow_since[slow.beat.rank] >= seconds]
+
+    def _slow(self, factor: float) -> list[Straggler]:
         found = []
         for stage in {beat.stage for beat in self.beats.values()}:
             timed = [

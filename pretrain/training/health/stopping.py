@@ -1,4 +1,5 @@
-"""Being asked to stop: signals, a file, a time limit. The step is finished and saved first.
+"""Being asked to stop: signals, a file, a time limit, the end of the launcher. The step is finished
+and saved first.
 
 Whoever is asked leaves a file in the run's folder; the first reader looks for it and tells the
 others with the next batches, so that all stop after the same step and no step pays for it.
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+from pretrain.training.health.launchers import Launchers
 
 STOP = "stop"
 STOPPED = 75
@@ -34,6 +37,7 @@ class Stopper:
         self.deadline = None if max_minutes is None else time.monotonic() + 60.0 * max_minutes
         self._reason = ""
         self._looked = 0.0
+        self._launchers = Launchers()
 
     def ask(self, reason: str) -> None:
         """Ask the run to stop, from any rank. Asking twice changes nothing."""
@@ -76,14 +80,16 @@ class Stopper:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While inside, SIGTERM and SIGUSR1 ask the run to stop instead of killing it."""
+        """While inside, SIGTERM and SIGUSR1 ask the run to stop instead of killing it; so does the
+        end of a launcher that was there when this object was made."""
 
         def heard(number: int, frame: FrameType | None) -> None:
             self.ask(signal.Signals(number).name)
 
         before = {number: signal.signal(number, heard) for number in SIGNALS}
         try:
-            yield
+            with self._launchers.watched(self.ask):
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

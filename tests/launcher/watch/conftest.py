@@ -80,5 +80,5 @@ class MadeUp:
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """A made-up run that has its configuration, where there is no SLURM."""
-    monkeypatch.setattr("launcher.slurm_commands.here", lambda: False)
+    monkeypatch.setattr("launcher.slurm.commands.installed", lambda: False)
     return MadeUp(tmp_path / "run").config()

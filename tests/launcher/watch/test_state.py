@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launcher.slurm_commands import Job
+from launcher.scheduler import Job
 from launcher.watch.snapshot import take
 from launcher.watch.state import judge
 
@@ -99,7 +99,7 @@ def test_the_batch_script_s_verdict_counts_after_the_last_beat(made, verdict, na
 
 def test_slurm_is_believed_about_jobs_that_wait(made, monkeypatch):
     made.attempts(("start", 0, 500, "", ""), ("end", 100, 10, "requeued", "wall time"))
-    job = Job("7", "PENDING", "Priority")
+    job = Job("7", "PENDING", "waiting", "Priority")
     monkeypatch.setattr("launcher.watch.snapshot._told", lambda number, tick: job)
     assert state(made).detail == "job 7 is PENDING (Priority)"
 

@@ -42,7 +42,7 @@ def member(mode: str, directory: Path) -> None:
                 with span("backward"):
                     dist.all_reduce(torch.ones(()))
                 heart.on_step(step + 1)
-                if mode == "slow" and step == 60:
+                if mode == "slow" and step == 150:
                     break
 
 

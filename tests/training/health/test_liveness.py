@@ -97,8 +97,22 @@ def test_a_slow_rank_is_told_from_others_of_its_stage():
     slow = beat(3, forward_seconds=0.2)
     heavier_stage = [beat(r, stage=1, forward_seconds=0.3) for r in (4, 5)]
     watch = watch_of(*fast, slow, *heavier_stage)
-    (found,) = watch.stragglers(1.5)
+    (found,) = watch.stragglers(1.5, 0.0, 0.0)
     assert found.beat.rank == 3
     assert str(found) == ("rank 3 on n3 is slow: a forward pass takes 0.2 s, 2.0 times the others'")
-    assert watch.stragglers(2.5) == []
-    assert watch_of(slow).stragglers(1.5) == []
+    assert watch.stragglers(2.5, 0.0, 0.0) == []
+    assert watch_of(slow).stragglers(1.5, 0.0, 0.0) == []
+
+
+def test_a_rank_is_told_of_once_it_is_slow_for_long():
+    def at(second: float, seconds: float) -> list[int]:
+        watch.observe([beat(0, forward_seconds=0.1), beat(1, forward_seconds=seconds)], second)
+        return [slow.beat.rank for slow in watch.stragglers(1.5, second, 30.0)]
+
+    watch = watch_of(beat(0), beat(1))
+    assert at(0.0, 0.3) == []
+    assert at(20.0, 0.3) == []
+    assert at(25.0, 0.1) == []  # a moment only
+    assert at(30.0, 0.3) == []
+    assert at(59.0, 0.3) == []
+    assert at(60.0, 0.3) == [1]

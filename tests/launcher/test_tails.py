@@ -1,6 +1,6 @@
 """Ends of files that are half written, growing, long or missing."""
 
-from launcher.watch.tails import json_object, tail
+from launcher.tails import json_object, tail
 
 
 def test_half_a_line_is_left_out_until_it_is_whole(tmp_path):

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config import Config, load_config, read_yaml
+from pretrain.config.data import TokenizerFile
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
@@ -204,7 +205,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     weights = Weights(model)
     before = load_config(config, changed)
     tokenizer = None
-    if before.data.task != "arithmetic" and before.data.tokenizer is None:
+    if isinstance(before.data, TokenizerFile) and before.data.tokenizer is None:
         tokenizer = find_tokenizer(model)
     try:
         with folder_whole(out) as partial:
@@ -216,7 +217,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
             rows = _rows(fitting, theirs.rows, asked)
             fitting.model.vocabulary_size = rows
             if tokenizer is not None:
-                fitting.data.tokenizer = out / name
+                TokenizerFile.of(fitting).tokenizer = out / name
             exact = fitting.model.model_copy(update={"vocabulary_size": theirs.rows})
             source = Source(weights, list(links(exact, theirs.rows)), rows)
             write_checkpoint(source, fitting, partial)
@@ -228,9 +229,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
 
 def _rows(config: Config, theirs: int, asked: int | None) -> int:
     """Rows of the embedding: theirs at least, and those of the tokenizer."""
-    from pretrain.tasks.base import build_work
-
-    tokens = build_work(config).tokenizer.size
+    tokens = config.data.build(config).tokenizer.size
     if asked is not None:
         if asked < max(theirs, tokens):
             raise UserError(

@@ -35,10 +35,10 @@ class BatchSource(Protocol):
     """Where a reader's batches come from. Called in the feed's thread, for each step once."""
 
     def selection_at(self, step: int) -> Any:
-        """What the step's examples are selected by; called on every rank, so it may communicate."""
+        """What selects the step's targets; called on every rank, so it may communicate."""
         ...
 
-    def read(self, step: int, selection: Any) -> Rows:
+    def read(self, step: int, selector: Any) -> Rows:
         """A reader's tokens, labels and loss mask, each [share, length]; a fourth array says where
         documents begin that do not see each other."""
         ...
@@ -162,12 +162,12 @@ class BatchFeed:
 
     def _make(self, step: int) -> Batch:
         with span("selection"):
-            selection = self.source.selection_at(step)
-            rows = self._read(step, selection)
+            selector = self.source.selection_at(step)
+            rows = self._read(step, selector)
         batch = self._hand_over(rows)
-        return replace(batch, selection=selection)
+        return replace(batch, selector=selector)
 
-    def _read(self, step: int, selection: Any) -> np.ndarray | None:
+    def _read(self, step: int, selector: Any) -> np.ndarray | None:
         """A reader's batch as rows of tokens, labels, flags and, in the last two columns, the
         count and whether to stop.
 
@@ -176,7 +176,7 @@ class BatchFeed:
         readers = self.topology.readers
         if readers is None:
             return None
-        tokens, labels, mask, *starts = self.source.read(step, selection)
+        tokens, labels, mask, *starts = self.source.read(step, selector)
         told = torch.tensor([int(mask.sum()), int(readers.rank == 0 and self.stop())])
         if readers.size > 1:
             dist.all_reduce(told, group=readers.group)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from pretrain.config import Config
-from pretrain.distributed.topology import Topology
+from pretrain.inference.forward import Forward
 from pretrain.model.gpt import GPT
 
 
@@ -36,21 +34,30 @@ class Constraint(Protocol):
         ...
 
 
+class _Rows(NamedTuple):
+    """Rows that get their next token together.
+
+    Attributes:
+        tokens: [b, s] so far.
+        position: [b] of the last token of each.
+        allowed: [b, vocabulary] bool; None for any token.
+    """
+
+    tokens: Tensor
+    position: Tensor
+    allowed: Tensor | None
+
+
 class GreedyDecoder:
     """Generates targets token by token on any layout; every rank gets the result.
 
-    Attributes:
-        check: called by all ranks before each token, at the same places; may end an evaluation by
-            an error.
+    Args:
+        forward: runs the model; its `check` is called before each token.
     """
 
-    def __init__(self, config: Config, topology: Topology, chunks: list[GPT]) -> None:
-        self.config = config
-        self.topology = topology
-        self.chunks = chunks
-        self.check: Callable[[], None] = lambda: None
-        # The interleaved schedule takes a multiple of the pipeline's size.
-        self.parts = topology.pipeline.size if topology.virtual_pipeline > 1 else 1
+    def __init__(self, forward: Forward) -> None:
+        self.forward = forward
+        self.topology = forward.topology
 
     @torch.no_grad()
     def generate(
@@ -80,7 +87,6 @@ class GreedyDecoder:
         written = torch.full((count, units), pad_id, dtype=torch.int64, device=device)
         rows = torch.arange(count, device=device)
         for unit in range(units):
-            self.check()
             allowed = None
             if constraint is not None:
                 allowed = constraint.allowed(rows, written[rows, :unit])
@@ -111,47 +117,47 @@ class GreedyDecoder:
         # Causal: what comes later does not matter, so it is left out, but for sequence
         # parallelism, which needs a length that divides.
         visible = int(position.max()) + 1
-        if self.config.parallel.sequence_parallel:
+        if self._sequence_parallel:
             visible = -(-visible // self.topology.tensor.size) * self.topology.tensor.size
         inputs = tokens[:, :visible]
         if inputs.size(1) < visible:
             inputs = torch.nn.functional.pad(inputs, (0, visible - inputs.size(1)))
         # Rows that the schedule asks for beyond those that are there repeat the last one.
-        count = tokens.size(0)
-        size = -(-count // self.parts)
-        filled = torch.arange(self.parts * size, device=tokens.device).clamp(max=count - 1)
-        batches = [
-            (inputs[part], position[part], None if allowed is None else allowed[part])
+        count, parts = tokens.size(0), self.forward.parts
+        size = -(-count // parts)
+        filled = torch.arange(parts * size, device=tokens.device).clamp(max=count - 1)
+        micro_batches = [
+            _Rows(inputs[part], position[part], None if allowed is None else allowed[part])
             for part in filled.split(size)
         ]
-        choices: list[Tensor] = get_forward_backward_func()(
-            forward_step_func=self._forward,
-            data_iterator=[iter(batches) for _ in self.chunks],
-            model=self.chunks,
-            num_microbatches=self.parts,
-            seq_length=visible,
-            micro_batch_size=size,
-            forward_only=True,
-            collect_non_loss_data=True,
-        )
+        choices = self.forward.run(micro_batches, (size, visible), self._logits, self._chosen)
         if self.topology.is_last_stage:
             chosen = torch.cat(choices)[:count]
         else:
             chosen = torch.empty(count, dtype=torch.int64, device=tokens.device)
         return self.topology.from_last_stage(chosen)
 
-    def _forward(self, batches: Any, chunk: GPT) -> tuple[Tensor, Any]:
-        tokens, position, allowed = next(batches)
-        places = torch.arange(tokens.size(1), device=tokens.device).expand_as(tokens)
-        if self.config.parallel.sequence_parallel:
-            # Each tensor rank holds a part of the sequence until the projection gathers it.
-            output = chunk(input_ids=tokens, position_ids=places, attention_mask=None)
-        else:
-            with projecting(chunk, position):
-                output = chunk(input_ids=tokens, position_ids=places, attention_mask=None)
-            position = torch.zeros_like(position)
-        rows = torch.arange(tokens.size(0), device=tokens.device)
-        return output, lambda logits, non_loss_data: self._choose(logits[rows, position], allowed)
+    @property
+    def _sequence_parallel(self) -> bool:
+        """Whether each tensor rank holds a part of the sequence until the projection gathers it."""
+        return bool(self.forward.chunks[0].config.sequence_parallel)
+
+    def _logits(self, chunk: GPT, rows: _Rows) -> Tensor:
+        """Of each row's last token [b, 1, v]; of all under sequence parallelism [b, s, v]."""
+        places = torch.arange(rows.tokens.size(1), device=rows.tokens.device)
+        with nullcontext() if self._sequence_parallel else projecting(chunk, rows.position):
+            output: Tensor = chunk(
+                input_ids=rows.tokens,
+                position_ids=places.expand_as(rows.tokens),
+                attention_mask=None,
+            )
+        return output
+
+    def _chosen(self, logits: Tensor, rows: _Rows) -> Tensor:
+        if not self._sequence_parallel:
+            return self._choose(logits[:, 0], rows.allowed)
+        numbers = torch.arange(len(rows.tokens), device=logits.device)
+        return self._choose(logits[numbers, rows.position], rows.allowed)
 
     def _choose(self, logits_bv: Tensor, allowed: Tensor | None) -> Tensor:
         """Argmax over a vocabulary that is split over tensor ranks; the lowest id wins ties."""

@@ -82,7 +82,7 @@ class Layout:
     @cached_property
     def masked(self) -> bool:
         """Whether attention gets a mask: texts are packed, and documents do not see each other."""
-        return self.config.data.task in ("text", "corpus") and self.config.data.document_mask
+        return self.config.data.packs_documents
 
     def zero_settings(self, parameters: int) -> dict[str, object]:
         """DeepSpeed's `zero_optimization` for a rank that holds `parameters`."""

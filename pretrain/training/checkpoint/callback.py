@@ -81,7 +81,7 @@ class Checkpointer(Callback):
     def save(self, step: int) -> None:
         """Begin a checkpoint of the state after `step` steps; every rank calls it."""
         training = self.config.training
-        selection = self.schedule.at(step)
+        selection = self.schedule.at(step).selection
         manifest = Manifest(
             step=step,
             tokens=step * training.global_batch * self.config.model.sequence_length,

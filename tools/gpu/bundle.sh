@@ -17,6 +17,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 out=wheels python=3.12 machine=$(uname -m)
 while (($#)); do
+    if (($# < 2)); then
+        echo "error: $1: expected a value" >&2
+        exit 2
+    fi
     case $1 in
     --out) out=$2 ;;
     --python) python=$2 ;;

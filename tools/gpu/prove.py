@@ -11,8 +11,9 @@ Stages:
     parity      20 steps in fp32 and bf16 against a CPU's; waits for the device; a run that is
                 killed and goes on, to the bit
     selection   the step's wait for selection; pairs counted per second
-    kernels     attention by backend, the loss by implementation, fp8 where there is something for it
-    speed       tokens/s, MFU and memory of 124M, 350M and 1.3B, beside plain PyTorch and Hugging Face
+    kernels     attention by backend, the loss by implementation, products in fp8
+    speed       tokens/s, MFU and memory of 124M, 350M and 1.3B, beside plain PyTorch and
+                Hugging Face's Trainer
     memory      the planner's memory and step time beside what `speed` has measured
 
 Each stage is a process of its own with a time limit, and writes DIR/STAGE.json with every figure
@@ -24,6 +25,7 @@ takes over what the files of DIR have. The end is a summary in Markdown, in DIR/
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -100,10 +102,8 @@ def run_stage(name: str, options: Options, log: Path) -> None:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -1,4 +1,4 @@
-"""One stage of tools.gpu.prove, in a process of its own: python -m tools.gpu.stage NAME --out DIR."""
+"""One stage of tools.gpu.prove in a process of its own: python -m tools.gpu.stage NAME --out DIR"""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser)
     given = parser.parse_args(argv)
     cells = tuple(part for part in given.cells.split(",") if part)
-    options = Options(
-        given.out, given.device, given.tiny, given.seconds, given.earlier, cells
-    )
+    options = Options(given.out, given.device, given.tiny, given.seconds, given.earlier, cells)
     report = Report(given.out / f"{given.name}.json")
     with report.part("imports"):
         module = importlib.import_module(f"tools.gpu.stages.{given.name}")

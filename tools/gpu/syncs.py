@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pretrain.distributed import backends
+
 WAITING = frozenset(
     ("_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "unique_dim",
      "_unique2", "unique_consecutive", "repeat_interleave")
@@ -58,6 +60,7 @@ def _place() -> str:
 @contextmanager
 def counted(device: str) -> Iterator[Counter[str]]:
     """Inside, what waits for the device is counted by name and place."""
+    backends.load(torch.device(device))
     found: Counter[str] = Counter()
     if device == "cuda":
         with warnings.catch_warnings(record=True) as caught:

@@ -88,7 +88,9 @@ def rates(options: Options) -> dict[str, Any]:
     side = 256 if options.tiny else 8192
     a, b = (torch.randn(side, side, device=options.device).bfloat16() for _ in range(2))
     seconds = timed(lambda: a @ b, options.device, 2 if options.tiny else 20)
-    source = torch.empty(1 << (20 if options.tiny else 30), dtype=torch.uint8, device=options.device)
+    source = torch.empty(
+        1 << (20 if options.tiny else 30), dtype=torch.uint8, device=options.device
+    )
     target = torch.empty_like(source)
     copying = timed(lambda: target.copy_(source), options.device, 2 if options.tiny else 10)
     return {

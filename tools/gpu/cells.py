@@ -1,12 +1,13 @@
 """One measurement of `speed`: a side trains a size, in a process of its own that has the device.
 
-    python -m tools.gpu.cells       # imports all there is, and waits for a cell on its input
+    python -m tools.gpu.cells cuda    # imports all there is, and waits for a cell on its input
 
 The process that asks starts the next one while this one measures, so that imports cost no time.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import math
@@ -213,6 +214,7 @@ def measure(cell: Cell) -> dict[str, Any]:
             refused.append(micro_batch)
         else:
             return {**asdict(cell), **found, "first": first, "no_room": refused}
+        gc.collect()
         if cell.device == "cuda":
             torch.cuda.empty_cache()
     raise UserError(f"no room for one sequence; tried {refused}")
@@ -220,7 +222,8 @@ def measure(cell: Cell) -> dict[str, Any]:
 
 def main() -> int:
     """Wait for a cell as a line of JSON, measure it, print the figures as the last line."""
-    backends.load(torch.device("cpu"))
+    (device,) = sys.argv[1:]
+    backends.load(torch.device(device))
     importlib.import_module("pretrain.training.engine")
     line = sys.stdin.readline()
     if not line:

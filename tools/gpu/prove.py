@@ -55,7 +55,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("start", 80.0),
+    Stage("start", 110.0),
     Stage("parity", 80.0),
     Stage("selection", 50.0),
     Stage("kernels", 60.0),

@@ -17,9 +17,9 @@ SIZES: dict[str, dict[str, int]] = {
 }
 SEQUENCES = (1024, 4096)
 TINY = {"layers": 1, "hidden_size": 32, "attention_heads": 2, "vocabulary_size": 256}
-ACCUMULATED = 4
+ACCUMULATED = 2
 """Micro-batches of a step."""
-MOST_TOKENS = 1 << 16
+MOST_TOKENS = 1 << 15
 """Of a micro-batch: beyond it nothing gets faster."""
 RESERVE = 0.1
 """Share of the device's memory left to CUDA and fragmentation."""

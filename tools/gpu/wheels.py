@@ -2,7 +2,7 @@
 
     python tools/gpu/wheels.py FOLDER --python 3.12 --present numpy torch ...
 
-Needs the standard library and pip alone: it runs before anything is installed.
+Needs the standard library and pip alone: it runs before anything else is installed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from collections.abc import Collection, Sequence
 from email.parser import HeaderParser
 from pathlib import Path
 
-from pip._vendor.packaging.requirements import Requirement
+try:
+    from packaging.requirements import Requirement
+except ImportError:  # not installed yet; importing pip changes how setuptools finds distutils
+    from pip._vendor.packaging.requirements import Requirement
 
 
 def normal(name: str) -> str:

@@ -101,7 +101,7 @@ def test_figures_of_an_earlier_call_are_taken_over(tmp_path, monkeypatch):
     parts = {"350M@1024 ours": figures("ours"), "350M@1024 plain": {"error": "no", "seconds": 1}}
     (earlier / "speed.json").write_text(json.dumps({"status": "failed", "parts": parts}))
     options = Options(out, "cpu", seconds=-1.0, earlier=earlier)
-    monkeypatch.setattr(speed, "Worker", lambda stack: None)
+    monkeypatch.setattr(speed, "Worker", lambda stack, device: None)
     report = Report(out / "speed.json")
     speed.run(options, report)
     assert list(report.values["parts"]) == ["350M@1024 ours"]

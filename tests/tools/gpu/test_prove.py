@@ -16,10 +16,10 @@ from tools.gpu.tables import summary
 def test_the_stage_without_a_limit_takes_what_others_leave():
     names = [stage.name for stage in STAGES]
     assert names == ["start", "parity", "selection", "kernels", "speed", "memory"]
-    assert limits(STAGES, 0, 500.0) == 80.0
+    assert limits(STAGES, 0, 500.0) == 110.0
     assert limits(STAGES, 3, 12.0) == 12.0
     assert limits(STAGES, 4, 400.0) == 400.0 - 20.0 - 2 * GRACE
-    assert sum(stage.seconds or 0 for stage in STAGES) < 300  # of 540; the rest is speed's
+    assert sum(stage.seconds or 0 for stage in STAGES) < 330  # of 540; the rest is speed's
 
 
 def test_unknown_options_are_refused(tmp_path, capsys):
@@ -89,7 +89,7 @@ def test_a_part_that_fails_is_written_and_the_next_one_runs(tmp_path):
 
 
 def test_a_program_that_fails_is_named_with_what_it_said():
-    with pytest.raises(RuntimeError, match="ended with 2: .*bad"):
+    with pytest.raises(RuntimeError, match=r"ended with 2: .*bad"):
         report.python(["-c", "import sys; print('bad'); sys.exit(2)"], 20.0)
     with pytest.raises(subprocess.TimeoutExpired):
         report.python(["-c", "import time; time.sleep(30)"], 1.0)
@@ -100,7 +100,8 @@ def test_the_summary_has_a_line_for_each_part_and_cell(tmp_path):
         values = {"status": "ok", "parts": parts, **more}
         (tmp_path / f"{name}.json").write_text(json.dumps(values))
 
-    write("start", {"environment": {"device": "NVIDIA H100", "python": "3.12", "packages": {"torch": "2.11"}, "seconds": 1}})  # fmt: skip
+    machine = {"device": "NVIDIA H100", "python": "3.12", "packages": {"torch": "2.11"}}
+    write("start", {"environment": {**machine, "seconds": 1}})
     write("parity", {"waits": {"holds": False, "waits": {"a.py:1": 2}, "seconds": 1}})
     cell = {"size": "350M", "sequence": 1024, "micro_batch": 8, "mfu": 0.5, "step_seconds": 2.0}
     ours = {**cell, "side": "ours_compiled", "tokens_per_second": 300.0, "device_peak_mib": 2048}

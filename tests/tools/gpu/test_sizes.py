@@ -21,11 +21,11 @@ def test_halves():
 
 
 def test_the_micro_batch_is_the_largest_power_of_two_that_the_planner_fits():
-    found = fitting("1.3B", 1024, H100)
+    found = fitting("1.3B", 4096, H100)
     limit = (1 - RESERVE) * H100
-    assert planned_peak(config_of("1.3B", 1024, "cuda", micro_batch=found)) <= limit
-    assert planned_peak(config_of("1.3B", 1024, "cuda", micro_batch=2 * found)) > limit
-    assert fitting("124M", 4096, H100) == 16  # more would only take longer
+    assert planned_peak(config_of("1.3B", 4096, "cuda", micro_batch=found)) <= limit
+    assert planned_peak(config_of("1.3B", 4096, "cuda", micro_batch=2 * found)) > limit
+    assert fitting("124M", 4096, H100) == 8  # more would only take longer
     assert fitting("1.3B", 4096, H100, recompute="full") > fitting("1.3B", 4096, H100)
 
 

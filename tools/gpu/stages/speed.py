@@ -53,7 +53,7 @@ def run(options: Options, report: Report) -> None:
     left = [cell for cell in cells(options) if cell.name not in known]
     report.values["formula"] = FORMULA
     with ExitStack() as stack:
-        waiting = Worker(stack) if left else None
+        waiting = Worker(stack, options.device) if left else None
         for number, cell in enumerate(left):
             assert waiting is not None
             if options.left < (1.0 if options.tiny else 20.0):
@@ -61,7 +61,7 @@ def run(options: Options, report: Report) -> None:
                 report.write()
                 return
             worker = waiting
-            waiting = Worker(stack) if number + 1 < len(left) else None
+            waiting = Worker(stack, options.device) if number + 1 < len(left) else None
             micro_batch = chosen(report.values["parts"], cell)
             with report.part(cell.name) as figures:
                 found = worker.ask(replace(cell, micro_batch=micro_batch), options.left)
@@ -101,10 +101,10 @@ def rated(cell: Cell, found: dict[str, Any], device: str) -> dict[str, Any]:
 class Worker:
     """A process that has imported everything and waits for its cell."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, device: str) -> None:
         self.errors = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tools.gpu.cells"],
+            [sys.executable, "-m", "tools.gpu.cells", device],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

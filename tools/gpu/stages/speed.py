@@ -53,15 +53,15 @@ def run(options: Options, report: Report) -> None:
     left = [cell for cell in cells(options) if cell.name not in known]
     report.values["formula"] = FORMULA
     with ExitStack() as stack:
-        waiting = Worker(stack, options.device) if left else None
+        waiting = [Worker(stack, options.device)] if left else []
         for number, cell in enumerate(left):
-            assert waiting is not None
             if options.left < (1.0 if options.tiny else 20.0):
                 report.values["not_measured"] = [one.name for one in left[number:]]
                 report.write()
                 return
-            worker = waiting
-            waiting = Worker(stack, options.device) if number + 1 < len(left) else None
+            worker = waiting.pop()
+            if number + 1 < len(left):
+                waiting.append(Worker(stack, options.device))
             micro_batch = chosen(report.values["parts"], cell)
             with report.part(cell.name) as figures:
                 found = worker.ask(replace(cell, micro_batch=micro_batch), options.left)

@@ -47,7 +47,7 @@ def _said(stage: str, part: str, figures: Parts) -> str:
     if part.startswith("attention"):
         say = _attention
     if say is None:
-        return f"ok, {figures['seconds']:.1f} s"
+        return f"ok, {figures.get('seconds', 0.0):.1f} s"
     return say(figures)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 try:
     from packaging.requirements import Requirement
 except ImportError:  # not installed yet; importing pip changes how setuptools finds distutils
-    from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
 
 
 def normal(name: str) -> str:

@@ -27,6 +27,8 @@ SHAPES = {  # batch, heads, sequence, head width
     "1.3B@4096": (4, 16, 4096, 128),
 }
 FP8 = ("transformer_engine", "torchao")
+Route = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Hidden states, weight, labels and mask to the summed loss."""
 
 
 def run(options: Options, report: Report) -> None:
@@ -71,14 +73,14 @@ def attention(options: Options, b: int, n: int, s: int, d: int) -> dict[str, Any
     return found
 
 
-def loss_routes() -> dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]]:
+def loss_routes() -> dict[str, Route]:
     """Ways to the summed cross entropy of hidden [n, h] @ weight [v, h], labels [n], mask [n]."""
     from pretrain.objectives.cross_entropy import linear_cross_entropy
 
     def all_logits(hidden: Tensor, weight: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
         return F.cross_entropy((hidden @ weight.t()).float(), labels, reduction="sum")
 
-    routes = {"ours": linear_cross_entropy, "all logits": all_logits}
+    routes: dict[str, Route] = {"ours": linear_cross_entropy, "all logits": all_logits}
     torchs: Any = getattr(F, "linear_cross_entropy", None)
     if torchs is not None:
         options = torch.nn.LinearCrossEntropyOptions()

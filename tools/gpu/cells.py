@@ -196,7 +196,7 @@ def measure(cell: Cell) -> dict[str, Any]:
     if lacking := missing(KINDS[cell.side].packages):
         raise UserError(f"{', '.join(lacking)} not installed")
     # Each micro-batch is compiled for itself.
-    torch._dynamo.config.automatic_dynamic_shapes = False  # type: ignore[attr-defined]
+    torch._dynamo.config.automatic_dynamic_shapes = False
     first = cell.micro_batch
     if not first and cell.tiny:
         first = 2

@@ -43,14 +43,12 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         positions = self.positions
-        if positions is not None:
-            positions = positions.to(device, non_blocking=True)
         return replace(
             self,
-            tokens=self.tokens.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            mask=self.mask.to(device, non_blocking=True),
-            positions=positions,
+            tokens=_moved(self.tokens, device),
+            labels=_moved(self.labels, device),
+            mask=_moved(self.mask, device),
+            positions=None if positions is None else _moved(positions, device),
         )
 
     def micro_batches(self, size: int) -> Iterator[Batch]:
@@ -64,6 +62,14 @@ class Batch:
                 self.target_tokens,
                 None if self.positions is None else self.positions[part],
             )
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`. A copy from ordinary host memory would wait for what the GPU still
+    has to do; one from page-locked memory waits its turn there."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def positions_of(starts: Tensor) -> Tensor | None:

@@ -88,8 +88,9 @@ def deepspeed_config(config: Config, data_parallel: int, parameters: int) -> dic
         "stage": stage,
         "reduce_bucket_size": bucket,
         "allgather_bucket_size": bucket + bucket % 2,
-        # Reduction overlaps the backward pass. Under a pipeline it comes after the last one.
-        "overlap_comm": config.parallel.pipeline == 1,
+        # Reduction overlaps the backward pass; DeepSpeed waits for the device at each bucket then.
+        # Under a pipeline it comes after the last one, and alone there is nothing to overlap.
+        "overlap_comm": config.parallel.pipeline == 1 and data_parallel > 1,
     }
     own = owns_norm(config, data_parallel)
     if own and stage:
@@ -110,6 +111,8 @@ def deepspeed_config(config: Config, data_parallel: int, parameters: int) -> dic
         "bf16": {"enabled": precision == "bf16", "check_grad_overflow": False},
         "fp16": {"enabled": precision == "fp16"},
         "steps_per_print": 1_000_000_000,
+        # Its clock waits for the device before each forward pass and after each step.
+        "timers": {"throughput": {"enabled": False}},
     }
     if precision != "fp32":
         settings["communication_data_type"] = "fp32"

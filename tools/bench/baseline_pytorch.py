@@ -15,7 +15,7 @@ def run_plain(
     orders: Orders,
     kept_memory: bool = False,
     master_weights: bool = False,
-    compiled: bool = False,
+    compiled: str = "",
 ) -> None:
     """A step of :class:`PlainTrainer`.
 

@@ -116,16 +116,25 @@ class PlainGPT(nn.Module):
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=model.initial_std)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Token ids [b, s] -> what the head takes, [b, s, h]."""
         x = self.tokens(tokens)
         if self.positions is not None:
             x = x + self.positions(torch.arange(tokens.size(1), device=tokens.device))
-        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        hidden: Tensor = self.norm(self.blocks(x))
+        return hidden
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.hidden(tokens))
         return logits
 
     def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """Mean over all labels, a scalar."""
-        return F.cross_entropy(self(tokens).flatten(0, 1), labels.flatten())
+        return self.loss_of(self.hidden(tokens), labels)
+
+    def loss_of(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """The same from the last hidden states [b, s, h]."""
+        return F.cross_entropy(self.head(hidden).flatten(0, 1), labels.flatten())
 
 
 def fused_adamw(config: Config, model: nn.Module) -> torch.optim.AdamW:
@@ -146,7 +155,8 @@ class PlainTrainer:
     Args:
         master_weights: in bf16, keep fp32 weights and compute under `torch.autocast`; weights,
             gradients and moments are bf16 otherwise.
-        compiled: put the forward pass and the loss through `torch.compile`.
+        compiled: what goes through `torch.compile`: "blocks" each block and the loss by itself,
+            "whole" forward pass and loss together; nothing if empty.
     """
 
     def __init__(
@@ -155,14 +165,19 @@ class PlainTrainer:
         vocabulary: int,
         device: torch.device,
         master_weights: bool = False,
-        compiled: bool = False,
+        compiled: str = "",
     ) -> None:
-        self.model = PlainGPT(config, vocabulary).to(device)
+        with device:  # draws initial weights there
+            self.model = PlainGPT(config, vocabulary).to(device)
         bf16 = config.training.precision == "bf16"
         if bf16 and not master_weights:
             self.model.to(torch.bfloat16)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16 and master_weights)
-        self.loss = torch.compile(self.model.loss) if compiled else self.model.loss
+        if compiled == "blocks":
+            for block in self.model.blocks:
+                block.compile()
+            self.model.loss_of = torch.compile(self.model.loss_of)  # type: ignore[method-assign]
+        self.loss = torch.compile(self.model.loss) if compiled == "whole" else self.model.loss
         self.micro_batch = config.training.micro_batch or config.training.global_batch
         self.clip_norm = config.optimizer.clip_norm
         self.optimizer = fused_adamw(config, self.model)

@@ -42,8 +42,10 @@ class SpikeGuard:
 
     def add(self, loss: Tensor, taken: Tensor) -> None:
         """Compare later losses with this one, if its step was `taken` (0-dimensional bool)."""
-        place = self._count % WINDOW
-        self._losses[place] = torch.where(taken, loss, self._losses[place])
+        # Indexing with a tensor of no dimension would read it on the host.
+        place = (self._count % WINDOW).unsqueeze(0)
+        kept = self._losses.gather(0, place)
+        self._losses.scatter_(0, place, torch.where(taken, loss, kept))
         self._count += taken
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""One module per stage of tools.gpu.prove, each with `run(options, report)`."""

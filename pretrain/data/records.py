@@ -35,7 +35,7 @@ class _Counted(io.FileIO):
         super().__init__(path)
         self._advance = advance
 
-    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int | None:
         count = super().readinto(buffer)
         self._advance(count or 0)
         return count

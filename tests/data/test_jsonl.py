@@ -98,7 +98,7 @@ def test_an_ending_that_says_no_format_is_refused(tmp_path):
 )
 def test_a_bad_line_is_refused_with_its_number(tmp_path, line, message):
     (tmp_path / "a.jsonl").write_text('{"text": "x", "labels": []}\n' + line + "\n")
-    with pytest.raises(UserError, match=f"line 2: .*{message}"):
+    with pytest.raises(UserError, match=rf"line 2: .*{message}"):
         read_labelled(tmp_path / "a.jsonl")
 
 
@@ -116,7 +116,7 @@ def test_a_compressed_file_that_was_cut_is_damaged(tmp_path, ending):
     path.write_bytes(packed)
     assert len(read_texts(path)) == 20000
     path.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(UserError, match="damaged near byte .*copy it again"):
+    with pytest.raises(UserError, match=r"damaged near byte .*copy it again"):
         read_texts(path)
 
 

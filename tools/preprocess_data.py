@@ -38,7 +38,7 @@ from tools.preprocessing.corpus import (
     tokenizing,
 )
 from tools.preprocessing.documents import Rules
-from tools.preprocessing.sources import FORMATS, find_sources
+from tools.preprocessing.sources import READ, find_sources
 from tools.preprocessing.work import Settings
 from tools.preprocessing.workers import explained, linked, mpi_world, serving, uses_mpi, work_with
 
@@ -132,7 +132,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sentences", action="store_true", help="a sequence per sentence, not per document")
     add("--end-of-document", action="store_true", help="put <end> after each document")
     add("--workers", type=_positive(int), default=1, help="processes per rank (default: 1)")
-    add("--format", choices=sorted(set(FORMATS.values())), help="default: by the file's ending")
+    add("--format", choices=READ, help="default: by the file's ending")
     add("--field", default="text", help="field or column with the text (default: text)")
     add("--gap", type=_positive(int), default=1, help="blank lines between documents of .txt")
     add("--longest", type=_positive(float), default=64, help="MiB of a line or document of .txt")

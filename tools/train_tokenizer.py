@@ -3,7 +3,8 @@
     python -m tools.train_tokenizer --kind words --input FILE --size 8192 --out words.json
     python -m tools.train_tokenizer --kind bpe --input A.txt B.jsonl --size 8192 --out bpe.model
 
-Files that end in .jsonl hold one JSON object with a "text" a line; others are plain text. The same
+Files that end in .txt are plain text; .jsonl, .ndjson and .json (one JSON object a line), .csv,
+.tsv and .parquet hold a field "text"; all but Parquet also as .gz, .zst, .bz2 and .xz. The same
 input gives the same file. unigram and bpe are SentencePiece's, on one thread, and read the first
 10,000,000 lines.
 """
@@ -18,6 +19,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.data.records import (
+    Advance,
+    RecordError,
+    field_of,
+    is_plain,
+    plain_lines,
+    records_of,
+    refused,
+    text_of,
+)
 from pretrain.data.tokenizers import (
     CharacterTokenizer,
     TextTokenizer,
@@ -35,7 +46,7 @@ NOTICE_BYTES = 2**20
 
 
 def texts(paths: Sequence[Path], label: str) -> Iterator[str]:
-    """Each line of plain text with its end, each text of JSONL; with a bar that counts bytes.
+    """Each line of plain text with its end, each text of a record; with a bar that counts bytes.
 
     Raises:
         UserError: a file cannot be read, or a line is not what it must be.
@@ -43,10 +54,7 @@ def texts(paths: Sequence[Path], label: str) -> Iterator[str]:
     total = sum(_bytes(path) for path in paths)
     with progress_bar(total, label, unit="byte", delay=2.0) as bar:
         for path in paths:
-            with path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    yield from _texts_of(line, f"{path}:{number}", path.suffix == ".jsonl")
-                    bar.update(len(line))
+            yield from _texts_of(path, bar.update)
 
 
 def train(kind: str, paths: Sequence[Path], size: int) -> TextTokenizer:
@@ -99,36 +107,15 @@ def _bytes(path: Path) -> int:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend --input") from None
 
 
-def _texts_of(line: bytes, where: str, jsonl: bool) -> Iterator[str]:
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{where}: not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1}); convert it"
-        ) from None
-    if not jsonl:
-        yield text
-    elif text.strip():
-        yield _text_of(text, where)
-
-
-def _text_of(line: str, where: str) -> str:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}); mend or remove the line") from None
-    text = values.get("text") if isinstance(values, dict) else None
-    if not isinstance(text, str):
-        found = f'"text" is {text!r}' if text is not None else 'there is no "text"'
-        raise UserError(f'{where}: {found}; expected {{"text": "..."}}')
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: half of a surrogate pair (\\u{ord(text[error.start]):x}) in the text; "
-            "remove it"
-        ) from None
-    return text
+def _texts_of(path: Path, advance: Advance) -> Iterator[str]:
+    if is_plain(path):
+        yield from (line for _, line in plain_lines(path, advance))
+        return
+    for where, record in records_of(path, advance):
+        try:
+            yield text_of(field_of(record, "text"), "text")
+        except RecordError as error:
+            raise refused(where, error) from None
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

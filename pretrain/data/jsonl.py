@@ -1,8 +1,8 @@
-"""Texts and labelled texts from files: one JSON object a line, or plain text.
+"""Texts and labelled texts from files: records with fields, or plain text.
 
     {"text": "Slide and add puzzle game", "labels": ["game::puzzle", "role::program"]}
 
-Other fields are ignored and blank lines skipped. Files are UTF-8 and read line by line.
+Other fields are ignored and blank lines skipped. :mod:`pretrain.data.records` reads the files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pretrain.data.records import (
+    RecordError,
+    field_of,
+    files_of,
+    is_plain,
+    lines_of,
+    plain_lines,
+    records_of,
+    shortened,
+    text_of,
+)
 from pretrain.errors import UserError
 from pretrain.files import written_whole
 
@@ -29,26 +40,44 @@ class LabelledText:
 
 
 def read_labelled(path: Path | str) -> list[LabelledText]:
-    """All lines of a JSONL file with `text` and `labels`. A text may have no label."""
+    """All records with `text` and `labels` of a file, a folder or a pattern. A text may have no
+    label; a label that is one string is a set of one.
+
+    Raises:
+        UserError: a file cannot be read or is malformed, or there is no record.
+    """
     path = Path(path)
     found = [
         LabelledText(_text(record, where, LABELLED), _labels(record, where))
-        for where, record in _records(path, LABELLED)
+        for file in files_of(path)
+        for where, record in records_of(_with_fields(file))
     ]
     return _not_empty(found, path, LABELLED)
 
 
 def read_texts(path: Path | str, gap: int = 1) -> list[str]:
-    """The documents of a file.
+    """The documents of a file, of a folder, or of files that match a pattern.
 
-    In plain text, `gap` or more blank lines part two documents: with 1 every paragraph is one, so
-    that a play gives its speeches. In a file named `.jsonl` every line's `text` is one.
+    In plain text (.txt), `gap` or more blank lines part two documents: with 1 every paragraph is
+    one, so that a play gives its speeches. In other formats every record's `text` is one.
+
+    Raises:
+        UserError: a file cannot be read or is malformed, or there is no text.
     """
     path = Path(path)
-    if path.suffix == ".jsonl":
-        texts = [_text(record, where, TEXT) for where, record in _records(path, TEXT)]
-        return _not_empty(texts, path, TEXT)
-    return _not_empty(list(_documents(path, gap)), path, "paragraphs of text")
+    texts: list[str] = []
+    for file in files_of(path):
+        if is_plain(file):
+            texts += _documents(file, gap)
+        else:
+            texts += [_text(record, where, TEXT) for where, record in records_of(file)]
+    return _not_empty(texts, path, f"{TEXT} a line, or paragraphs in a .txt file")
+
+
+def _with_fields(path: Path) -> Path:
+    if is_plain(path):
+        raise UserError(f"{path}: plain text has no labels; expected {LABELLED} in a .jsonl file")
+    return path
 
 
 def write_jsonl(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
@@ -83,78 +112,53 @@ def write_whole(path: Path | str, parts: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and content of each line, without its end."""
-    offset = 0
+    """Number, from 1, and content of each line of a file that is not compressed, without its end;
+    errors: :func:`pretrain.data.records.lines_of`."""
+    return ((number, line.rstrip("\r\n")) for number, line in lines_of(path))
+
+
+def _value(record: dict[str, Any], name: str, where: str, expected: str) -> Any:
     try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    at = offset + error.start
-                    raise UserError(
-                        f"{path}, line {number}: byte {at} of the file, "
-                        f"0x{raw[error.start]:02x}, is not UTF-8; convert the file, for "
-                        "instance with iconv -f LATIN1 -t UTF-8"
-                    ) from error
-                offset += len(raw)
-                yield number, line.rstrip("\r\n")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror}; name a file that is there"
-        ) from error
-
-
-def _records(path: Path, expected: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UserError(
-                f"{where}: {_shown(line)} is no JSON ({error}); expected one object a line: "
-                f"{expected}"
-            ) from error
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: found {_shown(record)}; expected an object: {expected}")
-        yield where, record
-
-
-def _field(record: dict[str, Any], name: str, where: str, expected: str) -> Any:
-    if name not in record:
-        found = ", ".join(map(str, record)) or "none"
-        raise UserError(
-            f"{where}: the field {name} is missing, found the fields: {found}; expected {expected}"
-        )
-    return record[name]
+        return field_of(record, name)
+    except RecordError as error:
+        raise UserError(f"{where}: {error}; expected {expected}") from None
 
 
 def _text(record: dict[str, Any], where: str, expected: str) -> str:
-    text = _field(record, "text", where, expected)
-    if not isinstance(text, str) or not text.strip():
+    value = _value(record, "text", where, expected)
+    try:
+        text = text_of(value, "text")
+    except RecordError as error:
         raise UserError(
-            f"{where}: text is {_shown(text)}; expected a string that is not blank: {expected}; "
+            f"{where}: {error} ({shortened(value)}); expected {expected}; mend or remove the line"
+        ) from None
+    if not text.strip():
+        raise UserError(
+            f"{where}: text is {shortened(text)}; expected a string that is not blank: {expected}; "
             "mend or remove the line"
         )
     return text
 
 
 def _labels(record: dict[str, Any], where: str) -> tuple[str, ...]:
-    labels = _field(record, "labels", where, LABELLED)
+    value = _value(record, "labels", where, LABELLED)
+    labels = [value] if isinstance(value, str) else value
     if not isinstance(labels, list) or not all(isinstance(x, str) and x for x in labels):
         raise UserError(
-            f"{where}: labels is {_shown(labels)}; expected a list of strings that are not "
-            f"empty: {LABELLED}; write [] where there is no label"
+            f"{where}: labels is {shortened(value)}; expected a list of strings that are not "
+            f"empty, or one string: {LABELLED}; write [] where there is no label"
         )
-    return tuple(dict.fromkeys(labels))
+    try:
+        return tuple(dict.fromkeys(text_of(label, "a label") for label in labels))
+    except RecordError as error:
+        raise UserError(f"{where}: {error}; mend or remove the line") from None
 
 
 def _documents(path: Path, gap: int) -> Iterator[str]:
     lines: list[str] = []
     blank: list[str] = []
-    for _, line in read_lines(path):
+    for _, raw in plain_lines(path):
+        line = raw.rstrip("\r\n")
         if not line.strip():
             blank.append(line)
             continue
@@ -173,8 +177,3 @@ def _not_empty(found: list[Any], path: Path, expected: str) -> list[Any]:
     if not found:
         raise UserError(f"{path} is empty; expected {expected}")
     return found
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

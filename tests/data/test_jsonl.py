@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from pretrain.data.jsonl import LabelledText, read_labelled, read_texts, write_jsonl
@@ -28,12 +30,15 @@ def test_more_blank_lines_part_sections(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"\nnonsense", "line 2: 'nonsense' is no JSON"),
-        (b"[1]", "line 1: found '\\[1\\]'; expected an object"),
-        (b'{"labels": []}', "field text is missing, found the fields: labels"),
-        (b'{"text": "x"}', "field labels is missing, found the fields: text"),
-        (b'{"text": 1, "labels": []}', "text is '1'; expected a string"),
-        (b'{"text": "x", "labels": "a"}', "labels is 'a'; expected a list of strings"),
+        (b"\nnonsense", "line 2: 'nonsense' is not JSON"),
+        (
+            b"[1]",
+            "line 1: '\\[1\\]' is no object but list; a JSON file must hold one object a line",
+        ),
+        (b'{"labels": []}', "no field text, found the fields labels; expected"),
+        (b'{"text": "x"}', "no field labels, found the fields text; expected"),
+        (b'{"text": 1, "labels": []}', "text is no text but int .'1'.; expected"),
+        (b'{"text": "x", "labels": ""}', "labels is ''; expected a list of strings"),
         (b'{"text": "x", "labels": [1]}', "labels is '\\[1\\]'; expected a list"),
         (b"\n \n", "is empty; expected"),
         (b'\n{"text": "\xe9"}', "line 2: byte 11 of the file, 0xe9, is not UTF-8"),
@@ -69,3 +74,55 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
     assert read_labelled(path) == [LabelledText("é", ("a",))]
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.JSONL"])
+def test_every_ending_of_json_lines_is_read_as_such(tmp_path, name):
+    (tmp_path / name).write_text('{"text": "one"}\n{"text": "two"}\n')
+    assert read_texts(tmp_path / name) == ["one", "two"]
+
+
+def test_an_ending_that_says_no_format_is_refused(tmp_path):
+    (tmp_path / "a.dat").write_text("one")
+    with pytest.raises(UserError, match=r"a\.dat: the ending \.dat says no format"):
+        read_texts(tmp_path / "a.dat")
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"text": "x", "labels": ["\\ud83d"]}', "half of a surrogate pair"),
+        ('{"text": "\\ud83d", "labels": []}', "half of a surrogate pair"),
+        ('{"text": "x", "labels": [], "y": ' + "[" * 20000 + "]" * 20000 + "}", "nested too deep"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(tmp_path, line, message):
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "labels": []}\n' + line + "\n")
+    with pytest.raises(UserError, match=rf"line 2: .*{message}"):
+        read_labelled(tmp_path / "a.jsonl")
+
+
+def test_a_label_that_is_one_string_is_a_set_of_one(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "labels": "a"}')
+    assert read_labelled(tmp_path / "a.jsonl") == [LabelledText("x", ("a",))]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_compressed_file_that_was_cut_is_damaged(tmp_path, ending):
+    zstandard = pytest.importorskip("zstandard")
+    content = "".join(f"number {i * i}\n\n" for i in range(20000)).encode()
+    packed = gzip.compress(content) if ending == ".gz" else zstandard.compress(content)
+    path = tmp_path / f"a.txt{ending}"
+    path.write_bytes(packed)
+    assert len(read_texts(path)) == 20000
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(UserError, match=r"damaged near byte .*copy it again"):
+        read_texts(path)
+
+
+def test_a_long_window_of_zstd_is_read(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    options = zstandard.ZstdCompressionParameters.from_level(3, window_log=28)
+    packer = zstandard.ZstdCompressor(compression_params=options).compressobj()
+    (tmp_path / "a.txt.zst").write_bytes(packer.compress(b"one\n\ntwo") + packer.flush())
+    assert read_texts(tmp_path / "a.txt.zst") == ["one", "two"]

@@ -54,13 +54,17 @@ def test_the_figures_are_right(tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.txt", b"fine\nbad \xff\n", r"a\.txt:2: not UTF-8 \(byte 0xff at 5\)"),
+        ("a.txt", b"fine\nbad \xff\n", r"a\.txt, line 2: byte 9 of the file, 0xff, is not UTF-8"),
         ("a.txt", b" \n\n", "there is no text"),
-        ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', r"a\.jsonl:3: not JSON"),
-        ("a.jsonl", b'{"txt": "x"}\n', r'a\.jsonl:1: there is no "text"; expected'),
-        ("a.jsonl", b'{"text": 5}\n', r'a\.jsonl:1: "text" is 5; expected'),
-        ("a.jsonl", b'"text"\n', r'a\.jsonl:1: there is no "text"'),
-        ("a.jsonl", b'{"text": "a\\ud800"}\n', r"a\.jsonl:1: half of a surrogate pair .\\ud800."),
+        ("a.jsonl", b'{"text": "x"}\n\n{"text": \n', r"a\.jsonl, line 3: '.\"text\":' is not JSON"),
+        ("a.jsonl", b'{"txt": "x"}\n', r"a\.jsonl, line 1: no field text, found the fields txt"),
+        ("a.jsonl", b'{"text": 5}\n', r"a\.jsonl, line 1: text is no text but int"),
+        ("a.jsonl", b'"text"\n', r"a\.jsonl, line 1: .* is no object but str"),
+        (
+            "a.jsonl",
+            b'{"text": "a\\ud800"}\n',
+            r"a\.jsonl, line 1: half of a surrogate pair .\\ud800.",
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", ["words", "bpe"])

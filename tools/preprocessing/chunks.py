@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pretrain.errors import UserError
+from pretrain.data import records
 from tools.preprocessing.sources import Source, open_raw
 
 
@@ -52,17 +52,7 @@ def parquet_file(source: Source) -> Any:
     Raises:
         UserError: pyarrow is missing, or it cannot read the file.
     """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            f"{source.path}: a Parquet file needs the package pyarrow, which is not installed; "
-            "run: pip install 'mifirst[corpora]'"
-        ) from None
-    try:
-        return pyarrow.parquet.ParquetFile(open_raw(source.path))
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{source.path}: no Parquet file that pyarrow reads ({error})") from None
+    return records.parquet_file(source.path, open_raw(source.path))
 
 
 def _spans(source: Source, size: int) -> Iterator[tuple[int, int, int, int]]:

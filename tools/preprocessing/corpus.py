@@ -175,7 +175,8 @@ class Assembly:
 
     def write_bad(self) -> None:
         """The side file, into the folder."""
-        with (self.folder / "bad").open("w", encoding="utf-8") as file:
+        target = self.folder / "bad"
+        with target.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for counts, line in self._line_numbers():
                 if counts.bad:
                     for bad in bad_lines(self.folder, counts):
@@ -189,7 +190,7 @@ class Assembly:
 
     def _make(self, name: str, size: int, header: bytes, first_boundary: int) -> None:
         """A file of its final size; what was moved into it before stays."""
-        with os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT), "r+b") as file:
+        with os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             file.truncate(size)
             os.pwrite(file.fileno(), header, 0)
             if first_boundary:

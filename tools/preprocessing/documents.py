@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+from pretrain.data.formats import damage, unpacked
+from pretrain.data.records import RecordError, decoded, field_of, json_object, not_utf8, text_of
 from pretrain.errors import UserError
 from tools.preprocessing.checksums import Hashed
 from tools.preprocessing.chunks import Unit, parquet_file
-from tools.preprocessing.sources import damage, open_raw, unpacked
+from tools.preprocessing.sources import open_raw
 
 SHOWN = 120
 """Characters of a bad line that are kept."""
@@ -121,18 +122,12 @@ class Reader:
                 yield self._text(raw, number, offset == 0)
 
     def _text(self, raw: bytes, number: int, first: bool) -> str | Bad:
-        field = self.rules.field
+        field, line = self.rules.field, _start(raw)
         try:
-            line = _decoded(raw, first)
-            record = json.loads(line)
-        except UnicodeDecodeError as error:
-            return Bad(number, _not_utf8(error), _start(raw))
-        except (ValueError, RecursionError) as error:
-            return Bad(number, f"not JSON ({error})", _start(raw))
-        if not isinstance(record, dict) or field not in record:
-            found = f"the fields {', '.join(record)}" if isinstance(record, dict) else "no object"
-            return Bad(number, f"no field {field}, found {found}", line[:SHOWN])
-        return _checked(record[field], field, number, line[:SHOWN])
+            line = decoded(raw, first)
+            return text_of(field_of(json_object(line), field), field)
+        except RecordError as error:
+            return Bad(number, str(error), line[:SHOWN])
 
     def _paragraphs(self, lines: Lines, end: int | None) -> Iterator[str | Bad]:
         """A document that no `gap` blank lines before it, all of them in the unit, set apart
@@ -185,7 +180,7 @@ class Reader:
                 try:
                     value = scalar.as_py()
                 except UnicodeDecodeError as error:
-                    yield Bad(number, _not_utf8(error), "")
+                    yield Bad(number, not_utf8(error), "")
                     continue
                 if isinstance(value, str) and len(value) > self.rules.longest:
                     yield Bad(number, _too_long("row", self.rules.longest), value[:SHOWN])
@@ -224,7 +219,7 @@ class _Document:
             try:
                 text.append(line.rstrip(b"\r\n").decode())
             except UnicodeDecodeError as error:
-                return Bad(self._first + number, _not_utf8(error), _start(line))
+                return Bad(self._first + number, not_utf8(error), _start(line))
         while text and not text[-1].strip():
             text.pop()
         return "\n".join(text)
@@ -263,27 +258,15 @@ class Lines:
         return offset, None
 
 
-def _decoded(raw: bytes, first: bool) -> str:
-    return raw.decode("utf-8-sig" if first else "utf-8")
-
-
 def _checked(value: object, field: str, number: int, start: str) -> str | Bad:
-    if not isinstance(value, str):
-        return Bad(number, f"{field} is no text but {type(value).__name__}", start)
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):x}"
-        return Bad(number, f"half of a surrogate pair ({half}) in the text", start)
-    return value
+        return text_of(value, field)
+    except RecordError as error:
+        return Bad(number, str(error), start)
 
 
 def _too_long(what: str, longest: int) -> str:
     return f"a {what} of more than {longest / 2**20:g} MiB (--longest)"
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start + 1})"
 
 
 def _start(raw: bytes) -> str:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import glob
-import gzip
-import io
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from pretrain.data.formats import format_of
+from pretrain.data.records import identity
 from pretrain.errors import UserError
 
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-    ".parquet": "parquet",
-}
-COMPRESSIONS = (".gz", ".zst")
+READ = ("jsonl", "parquet", "text")
+"""Formats that can be read in pieces."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Source:
         size: in bytes, compressed as it is.
         stamp: changes when the file is written to.
         format: jsonl, text or parquet.
-        compression: .gz, .zst, or nothing.
+        compression: an ending of :data:`pretrain.data.formats.COMPRESSIONS`, or nothing.
     """
 
     path: str
@@ -50,13 +45,16 @@ def find_sources(patterns: Sequence[str], given: str | None = None) -> list[Sour
     Raises:
         UserError: a pattern matches nothing, or a file's format is not known or cannot be read.
     """
-    found: dict[str, Source] = {}
+    found: dict[Hashable, Source] = {}
     for pattern in patterns:
         matches = _matches(pattern)
         if not matches:
             raise UserError(f"--input {pattern}: matches no file; mend the pattern")
         for path in matches:
-            found.setdefault(path, _source(path, given))
+            source = _source(path, given)
+            first = found.setdefault(path if is_url(path) else identity(path), source)
+            if first.path != path:
+                print(f"{path} is {first.path} by another name: taken once", file=sys.stderr)
     if not sum(source.size for source in found.values()):
         raise UserError(f"--input {' '.join(patterns)}: the files are empty; name some with text")
     return list(found.values())
@@ -69,44 +67,9 @@ def open_raw(path: str) -> BinaryIO:
     return cast(BinaryIO, open(path, "rb", buffering=0))
 
 
-def unpacked(raw: Any, compression: str) -> io.BufferedReader:
-    """The text of a file.
-
-    Raises:
-        UserError: the package that unpacks is missing.
-    """
-    buffered: io.BufferedReader = io.BufferedReader(raw, 2**20)
-    if compression == ".gz":
-        return io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=buffered)), 2**20)
-    if compression == ".zst":
-        return io.BufferedReader(_zstd_reader(buffered), 2**20)
-    return buffered
-
-
-def damage() -> tuple[type[Exception], ...]:
-    """What reading a compressed file raises when it is damaged."""
-    kinds: list[type[Exception]] = [EOFError, gzip.BadGzipFile, gzip.zlib.error]  # type: ignore[attr-defined]
-    try:
-        import zstandard
-    except ImportError:
-        return tuple(kinds)
-    return (*kinds, zstandard.ZstdError)
-
-
 def is_url(path: str) -> bool:
     """Whether fsspec has to open it."""
     return "://" in path
-
-
-def _zstd_reader(buffered: io.BufferedReader) -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise UserError(
-            "files that end in .zst need the package zstandard, which is not installed; run: "
-            "pip install 'mifirst[corpora]'"
-        ) from None
-    return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
 
 
 def _fsspec() -> Any:
@@ -137,18 +100,15 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _source(path: str, given: str | None) -> Source:
-    name = PurePosixPath(path)
-    compression = name.suffix if name.suffix in COMPRESSIONS else ""
-    ending = PurePosixPath(name.stem).suffix if compression else name.suffix
-    form = given or FORMATS.get(ending)
-    if form is None:
-        raise UserError(
-            f"{path}: the ending {ending or 'of its name'} says no format; expected "
-            f"{', '.join(FORMATS)} (also with .gz or .zst): rename it, or give --format"
-        )
-    if form == "parquet" and compression:
-        raise UserError(f"{path}: a compressed Parquet file; unpack it, its columns are compressed")
+    try:
+        form, compression = format_of(path, given)
+    except UserError as error:
+        raise UserError(f"{error}, or give --format" if given is None else str(error)) from None
+    if form not in READ:
+        raise UserError(f"{path}: tables of {form} are not read here; write JSON lines, or Parquet")
     size, stamp = _state(path)
+    if compression and not size:
+        raise UserError(f"{path}: damaged (it has no bytes); copy it again")
     return Source(path, size, stamp, form, compression)
 
 

@@ -47,6 +47,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
         beside.write_text(
             json.dumps({"format": FORMAT, **manifest}, indent=1, ensure_ascii=False) + "\n",
             encoding="utf-8",
+            errors="backslashreplace",  # a file name that is not UTF-8: JSON's own escapes
         )
 
 

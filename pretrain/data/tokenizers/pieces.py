@@ -100,15 +100,17 @@ def train_pieces(lines: Iterable[str], kind: str, size: int) -> SentencePieceTok
         size: of the tokenizer, special tokens included.
 
     Raises:
-        UserError: the text is too small, or too rich in characters, for this size.
+        UserError: the text is too small, or too rich in characters, for this size; or what the
+            lines raise.
     """
     model = io.BytesIO()
     wanted = size - len(SPECIALS)
     if wanted < 1:
         raise UserError(_too_small(size, len(SPECIALS) + 258))
+    refused: list[UserError] = []
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_clean(lines),
+            sentence_iterator=_clean(lines, refused),
             model_writer=model,
             model_type=kind,
             vocab_size=wanted,
@@ -129,12 +131,18 @@ def train_pieces(lines: Iterable[str], kind: str, size: int) -> SentencePieceTok
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(_explained(str(error), size)) from None
+        raise (refused or [UserError(_explained(str(error), size))])[0] from None
     return SentencePieceTokenizer(model.getvalue())
 
 
-def _clean(lines: Iterable[str]) -> Iterator[str]:
-    return (line for text in lines for line in text.translate(RESERVED).split("\n") if line)
+def _clean(lines: Iterable[str], refused: list[UserError]) -> Iterator[str]:
+    """What SentencePiece reads. It turns errors into its own, so ours are put aside as well."""
+    try:
+        for text in lines:
+            yield from filter(None, text.translate(RESERVED).split("\n"))
+    except UserError as error:
+        refused.append(error)
+        raise
 
 
 def _explained(message: str, size: int) -> str:

@@ -76,7 +76,7 @@ def test_json_lines_have_the_same_documents_in_units_of_any_size(tmp_path_factor
         (b'{"text": "x', "not JSON"),
         (b'{"text": 5}', "text is no text but int"),
         (b'{"txt": "x", "id": 1}', "no field text, found the fields txt, id"),
-        (b'["x"]', "no field text, found no object"),
+        (b'["x"]', "no object but list"),
         (b'{"text": "\xff"}', r"not UTF-8 \(byte 0xff at 11\)"),
         (b'{"text": "\\ud800"}', r"half of a surrogate pair \(\\ud800\)"),
         (b'{"text": "' + b"x" * 1000 + b'"}', "a line of more than 0.000953674 MiB"),

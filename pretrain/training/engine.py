@@ -29,6 +29,7 @@ from pretrain.distributed.zero import (
     zero_stage,
 )
 from pretrain.model.gpt import GPT, document_inputs, seed_dropout
+from pretrain.objectives.base import Targets
 from pretrain.spans import span
 from pretrain.training import gradients
 from pretrain.training.health.spikes import SpikeGuard
@@ -42,14 +43,14 @@ class StepResult:
     """What a step left behind.
 
     Attributes:
-        loss_sum: summed loss of this rank's sequences in nats; 0 except on the last stage.
-        target_tokens: over all data-parallel ranks.
+        loss_sum: the objective's, of this rank's sequences; 0 except on the last stage.
+        target_tokens: what it is divided by, of all data-parallel ranks.
         grad_norm: global norm before clipping.
         skipped: why nothing was updated on any rank, NOT_FINITE or SPIKE; 0 where all was.
     """
 
     loss_sum: Tensor
-    target_tokens: int
+    target_tokens: float
     grad_norm: float | Tensor
     skipped: Tensor
 
@@ -123,8 +124,8 @@ class Engine:
         """The loss head uses a weight of another module: ZeRO-3 has to gather it there too."""
         for chunk in self.chunks:
             if chunk.post_process:
-                deepspeed.zero.register_external_parameter(chunk.loss_head, chunk.output_weight)
-                deepspeed.zero.register_external_parameter(chunk, chunk.output_weight)
+                for module in (chunk.loss_head, chunk.nats_head, chunk):
+                    deepspeed.zero.register_external_parameter(module, chunk.output_weight)
 
     def _accumulate_as_computed(self) -> None:
         """Have the gradient of each micro-batch added in fp32 to those before it, in
@@ -170,7 +171,7 @@ class Engine:
         return torch.zeros((), device=self.topology.device)
 
     def _guarded(
-        self, guard: SpikeGuard, losses: list[Tensor], target_tokens: int, skipped: Tensor
+        self, guard: SpikeGuard, losses: list[Tensor], target_tokens: float, skipped: Tensor
     ) -> Tensor:
         """`skipped`, or SPIKE where this step's loss over all ranks is one."""
         loss = self.topology.sum_of_last_stages(self._summed(losses)) / target_tokens
@@ -284,13 +285,12 @@ class Engine:
         return float(loss) / result.target_tokens
 
 
-def _inputs(batch: Batch) -> dict[str, Tensor | None]:
+def _inputs(batch: Batch) -> dict[str, Any]:
     """What a chunk's forward takes of a batch."""
     return {
         "input_ids": batch.tokens,
         **document_inputs(batch.tokens, batch.positions),
-        "labels": batch.labels,
-        "loss_mask": batch.mask,
+        "labels": Targets(batch.labels, batch.mask, batch.fields),
     }
 
 

@@ -17,8 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pretrain.config import FITTED_STRATEGIES, Config
-from pretrain.data.batch import Batch, Sampler
-from pretrain.data.loader import Rows
+from pretrain.data.batch import Batch, Rows, Sampler
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError, UserError
@@ -183,6 +182,8 @@ class LabelSource:
         length: positions of the model.
     """
 
+    fields = ()
+
     def __init__(
         self,
         task: Multilabel,
@@ -205,7 +206,7 @@ class LabelSource:
         """Tokens, labels and loss mask of this reader's share of a step, each [share, length]."""
         examples = self.task.train.take(self.sampler.indices(step, self.rank, self.ranks))
         target = self.ordering(examples, selection)
-        return self.task.sequences(examples.source, target, self.length)
+        return Rows(*self.task.sequences(examples.source, target, self.length))
 
 
 class MultilabelWork(FixedExamples):

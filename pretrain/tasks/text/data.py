@@ -19,10 +19,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from pretrain.config import FITTED_STRATEGIES, DataConfig
-from pretrain.data.batch import Sampler
+from pretrain.data.batch import Rows, Sampler
 from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import read_texts
-from pretrain.data.loader import Rows
 from pretrain.data.sentences import split_sentences
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.ragged import Documents, Examples, Stream, concatenate, stream_of
@@ -330,6 +329,8 @@ class PlannedText:
         document_mask: whether documents are kept apart.
     """
 
+    fields = ()
+
     def __init__(
         self,
         text: Sentences,
@@ -362,9 +363,7 @@ class PlannedText:
         rows = self._rows(begins).astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]
         mask = np.ones(tokens.shape, dtype=np.float32)
-        if not self.document_mask:
-            return tokens, labels, mask
-        return tokens, labels, mask, tokens == self.end_id
+        return Rows(tokens, labels, mask, tokens == self.end_id if self.document_mask else None)
 
     def _rows(self, begins: np.ndarray) -> np.ndarray:
         """[n, length + 1] tokens of the stream from these positions on."""

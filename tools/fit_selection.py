@@ -20,47 +20,43 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pretrain.config import PROBED, Config, parse_arguments
+from pretrain.config import PROBED, parse_arguments
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
-from pretrain.selection.schedule import Fitter, fit_or_load
+from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
-from pretrain.selection.table import store as artifact
+from pretrain.selection.table import store
 from pretrain.selection.table.collectives import world
-from pretrain.tasks.base import build_work
+from pretrain.selection.table.manifest import read_manifest
 from tools.readers import reading_config, reading_together
 
 
 def fit(
-    config: Config, fitter: Fitter, out: Path, group: dist.ProcessGroup | None
+    fitter: CountingFitter[Any], out: Path, group: dist.ProcessGroup | None, shown: bool
 ) -> dict[str, Any]:
     """Fit the table into `out`, or use the one that is there. Returns what is printed."""
-    settings = config.selection.model_copy(update={"table": out})
     there = out.exists()
-    shown = config.run.progress and world(group)[0] == 0
-    fitted = config.model_copy(update={"selection": settings})
-    selection, _ = fit_or_load(fitted, fitter, group, shown)
+    selection, _ = fitter.fit_or_load(group, shown and world(group)[0] == 0, out)
     return _report(out, selection, "was there already" if there else "fitted")
 
 
 def add(
-    config: Config,
-    fitter: Fitter,
+    fitter: CountingFitter[Any],
     out: Path,
     tables: Sequence[Path],
     group: dist.ProcessGroup | None,
 ) -> dict[str, Any]:
     """Write the sum of `tables` to `out`. Returns what is printed."""
-    content, first = artifact.load(tables, group, config.selection.memory_bytes)
-    sources = [artifact.read_manifest(table).made_from["corpus"] for table in tables]
+    content, first = fitter.load(tables, group)
+    sources = [read_manifest(table).made_from["corpus"] for table in tables]
     origin = {**first.made_from, "corpus": sources}
     selection = fitter.select(content)
-    artifact.save(content, out, origin)
+    store.save(content, out, origin)
     return _report(out, selection, "added up")
 
 
 def _report(out: Path, selection: Selection, how: str) -> dict[str, Any]:
-    manifest = artifact.read_manifest(out)
+    manifest = read_manifest(out)
     return {
         "out": str(out),
         "how": how,
@@ -108,12 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "pairwise or operand_pair"
             )
         config = reading_config(given, ranks.world_size)
-        fitter = build_work(config).fitter
+        fitter = config.data.build(config).fitter
         with reading_together(config, ranks) as group:
             if options.add:
-                report = add(config, fitter, options.out, options.add, group)
+                report = add(fitter, options.out, options.add, group)
             else:
-                report = fit(config, fitter, options.out, group)
+                report = fit(fitter, options.out, group, config.run.progress)
     except UserError as error:
         # A rank's own trouble is told by that rank, what follows from it by the first alone.
         if rank == 0 or not isinstance(error, ConfigError):

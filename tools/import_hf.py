@@ -21,13 +21,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config import Config, load_config, read_yaml
+from pretrain.config.data import TokenizerFile
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
+from pretrain.optimizers.base import optimizer_of
 from pretrain.training.checkpoint.manifest import MANIFEST, File, Manifest, file_of
 from pretrain.training.checkpoint.tensor_files import Copy
-from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_index import Shard, Whole
 from tools.export_hf import OWN_TOKENIZER
 from tools.hf.folders import CONFIG, Weights, inside, read_json
 from tools.hf.mapping import Link, links
@@ -131,12 +133,12 @@ class Source:
             full = torch.cat([full, added])
         return full.contiguous()
 
-    def files(self) -> Iterator[list[Link]]:
-        """Parameters that stand in one file of the checkpoint."""
+    def files(self, kinds: int) -> Iterator[list[Link]]:
+        """Parameters that stand in one file of the checkpoint, each as so many fp32 tensors."""
         file: list[Link] = []
         size = 0
         for link in self.parameters:
-            bytes_ = 4 * len(KINDS) * torch.Size(self.shape(link)).numel()
+            bytes_ = 4 * kinds * torch.Size(self.shape(link)).numel()
             if file and size + bytes_ > FILE_BYTES:
                 yield file
                 file, size = [], 0
@@ -153,16 +155,17 @@ def write_checkpoint(source: Source, config: Config, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     files: dict[str, File] = {}
-    parts = list(source.files())
+    state = optimizer_of(config).state
+    parts = list(source.files(1 + len(state)))
     with tqdm(total=len(source.parameters), desc="weights", unit="tensor", disable=None) as bar:
         for number, part in enumerate(parts):
             path = folder / f"rank-{number:05d}-of-{len(parts):05d}.safetensors"
             shards = []
             for link in part:
                 flat = source.read(link).view(-1)
-                values = {kind: torch.zeros_like(flat) for kind in KINDS[1:]}
+                values = {kind: torch.zeros_like(flat) for kind in state}
                 whole = Whole(link.ours, source.shape(link), None, 1)
-                shards.append(Shard(whole, 0, 1, 0, {KINDS[0]: flat, **values}))
+                shards.append(Shard(whole, 0, 1, 0, {WEIGHT: flat, **values}))
                 bar.update()
             Copy.of(shards).write(path)
             files[path.name] = file_of(path)
@@ -204,7 +207,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     weights = Weights(model)
     before = load_config(config, changed)
     tokenizer = None
-    if before.data.task != "arithmetic" and before.data.tokenizer is None:
+    if isinstance(before.data, TokenizerFile) and before.data.tokenizer is None:
         tokenizer = find_tokenizer(model)
     try:
         with folder_whole(out) as partial:
@@ -216,7 +219,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
             rows = _rows(fitting, theirs.rows, asked)
             fitting.model.vocabulary_size = rows
             if tokenizer is not None:
-                fitting.data.tokenizer = out / name
+                TokenizerFile.of(fitting).tokenizer = out / name
             exact = fitting.model.model_copy(update={"vocabulary_size": theirs.rows})
             source = Source(weights, list(links(exact, theirs.rows)), rows)
             write_checkpoint(source, fitting, partial)
@@ -228,9 +231,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
 
 def _rows(config: Config, theirs: int, asked: int | None) -> int:
     """Rows of the embedding: theirs at least, and those of the tokenizer."""
-    from pretrain.tasks.base import build_work
-
-    tokens = build_work(config).tokenizer.size
+    tokens = config.data.build(config).tokenizer.size
     if asked is not None:
         if asked < max(theirs, tokens):
             raise UserError(

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, parse_arguments
+from pretrain.config.data import TokenizerFile
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
-from pretrain.tasks.text.data import Chooser
 from pretrain.tasks.text.indexed import IndexedText
+from pretrain.tasks.text.selection import Chooser
 
 WIDTH = 80
 AT_ONCE = 1 << 20
@@ -120,16 +121,16 @@ def chooser_of(config: Config) -> Chooser | None:
         UserError: a corpus or table cannot be used.
         ConfigError: it is not a configuration of corpora.
     """
-    from pretrain.selection.schedule import fit_or_load
-    from pretrain.tasks.text.corpus_task import CorpusWork
+    from pretrain.tasks.text.config import CorpusData
+    from pretrain.tasks.text.task import CorpusTask
 
-    if config.data.task != "corpus":
+    if not isinstance(config.data, CorpusData):
         raise ConfigError(f"--config: data.task is {config.data.task}, expected corpus")
     if config.selection.strategy in ("ntp", "blank"):
         return None
-    work = CorpusWork(config)
-    _, table = fit_or_load(config, work.fitter, None, config.run.progress)
-    return work.text_fitter.chooser(table)
+    fitter = CorpusTask(config).fitter
+    chooser: Chooser = fitter.selector(*fitter.fit_or_load(None, config.run.progress))
+    return chooser
 
 
 def samples(
@@ -275,7 +276,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             report["marked"] = config.selection.strategy
         colour = sys.stdout.isatty() and not options.json
         mark = (lambda text: f"\x1b[7m{text}\x1b[0m") if colour else (lambda text: f"[[{text}]]")
-        given = options.tokenizer or (config.data.tokenizer if options.config else None)
+        data = config.data
+        named = data.tokenizer if isinstance(data, TokenizerFile) else None
+        given = options.tokenizer or named
         if options.documents and report["tokens"]:
             try:
                 tokenizer = tokenizer_of(options.prefix, given)

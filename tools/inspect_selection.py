@@ -18,13 +18,14 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pretrain.config import ESTIMATORS_OF, Config, parse_arguments
+from pretrain.config import Config, parse_arguments
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
-from pretrain.selection import selector
+from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
-from pretrain.selection.table.collectives import world
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
+from pretrain.tasks.fixed_width.selection import PositionRule
 from tools.readers import reading_config, reading_together
 
 
@@ -36,16 +37,13 @@ def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = N
         all_pairs: fit on every pair, train and test together, without correction.
         group: the processes that share the table; None for one.
     """
-    task = Arithmetic(config.data)
-    settings = config.selection
+    dataset = Arithmetic(ArithmeticData.of(config))
     if all_pairs:
-        settings = settings.model_copy(update={"correction": "none"})
-    examples = task.every_pair() if all_pairs else task.train
-    mine = examples.shard(*world(group))
-    selection, _ = selector.fit(
-        settings, mine.features, mine.target, task.values, task.unit_names, group
-    )
-    return selection
+        uncorrected = config.selection.model_copy(update={"correction": "none"})
+        config = config.model_copy(update={"selection": uncorrected})
+    examples = dataset.every_pair() if all_pairs else dataset.train
+    rule = PositionRule(config.selection, examples, dataset.values, dataset.unit_names)
+    return CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(group)[0]
 
 
 def as_json(selection: Selection) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def as_json(selection: Selection) -> dict[str, Any]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the inspection."""
     parser.add_argument(
-        "--estimator", choices=ESTIMATORS_OF["arithmetic"], help="instead of selection.estimator"
+        "--estimator", choices=ArithmeticData.estimators, help="instead of selection.estimator"
     )
     parser.add_argument(
         "--all-pairs", action="store_true", help="fit on every pair of operands, uncorrected"
@@ -75,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.inspect_selection", add_options
         )
-        if given.data.task != "arithmetic":
+        if not isinstance(given.data, ArithmeticData):
             raise ConfigError(
                 f"data.task {given.data.task}: only arithmetic is inspected; tools.fit_selection "
                 "prints what other tasks select"

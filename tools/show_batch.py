@@ -26,7 +26,6 @@ from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
 from pretrain.selection.schedule import SelectionSchedule
-from pretrain.tasks.base import build_work
 from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import complete, read_manifest
 from pretrain.training.run_directory import CONFIG
@@ -85,25 +84,25 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
             f"--rank {rank} --ranks {ranks}: ranks are numbered from 0 and share "
             f"training.global_batch {training.global_batch} equally; choose a divisor"
         )
-    work = build_work(config)
+    task = config.data.build(config)
     passed = read_passed(directory / PASSED)
     newest = next(complete(directory / CHECKPOINTS), None)
     manifest = read_manifest(newest) if newest else None
     state, start = (manifest.state, manifest.step) if manifest else ({}, 0)
-    sampler = passing(work.sampler(state, passed.batch_of(start)), passed)
+    sampler = passing(task.sampler(state, passed.batch_of(start)), passed)
     if passed.batch_of(step) < sampler.since:
         raise UserError(
             f"--step {step}: data.blend was another one up to batch {sampler.since:,}, and only "
             "the present one is known; name a later step"
         )
     with topologies.start(config, Ranks("none", 0, 1, 0, 1)) as topology:
-        schedule = SelectionSchedule(config, topology, work.fitter, sampler)
+        schedule = SelectionSchedule(config, topology, task.fitter, sampler)
         every = config.selection.refresh_every
         for refreshed in range(every, step + 1, every) if every else ():
             schedule(refreshed)
-        selection = schedule.at(step)
-        source = work.source(schedule, sampler, topology)
-        tokens, labels, mask, *_ = source.read(step, selection)
+        selector = schedule.at(step)
+        batches = task.batches(schedule, sampler, topology)
+        tokens, labels, mask, *_ = batches.read(step, selector)
         share = training.global_batch // ranks
         mine = range(rank * share, (rank + 1) * share)
         indices = sampler.indices(step, rank, ranks)
@@ -112,7 +111,7 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
             "batch": passed.batch_of(step),
             "rank": rank,
             "ranks": ranks,
-            "selection": selection.fingerprint,
+            "selection": selector.selection.fingerprint,
             "target_tokens": int(mask[mine].sum()),
             "shown": [
                 {
@@ -121,7 +120,7 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
                     "text": marked(
                         np.append(tokens[row], labels[row, -1]),
                         np.append(False, mask[row] > 0),
-                        work.tokenizer,
+                        task.tokenizer,
                     ),
                 }
                 for row in mine[:examples]

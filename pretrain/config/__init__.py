@@ -8,7 +8,7 @@ many processes there are live in :meth:`Config.check_layout`.
 from pretrain.config.base import Section
 from pretrain.config.checkpoint import CheckpointConfig
 from pretrain.config.command_line import parse_arguments
-from pretrain.config.data import BlendSource, DataConfig
+from pretrain.config.data import DataSection
 from pretrain.config.load import load_config, read_yaml
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig
@@ -18,10 +18,8 @@ from pretrain.config.profile import ProfileConfig
 from pretrain.config.root import Config
 from pretrain.config.run import RunConfig
 from pretrain.config.selection import (
-    ESTIMATORS_OF,
     FITTED_STRATEGIES,
     PROBED,
-    STRATEGIES_OF,
     EstimatorName,
     SelectionConfig,
     Strategy,
@@ -29,14 +27,11 @@ from pretrain.config.selection import (
 from pretrain.config.training import TrainingConfig
 
 __all__ = [
-    "ESTIMATORS_OF",
     "FITTED_STRATEGIES",
     "PROBED",
-    "STRATEGIES_OF",
-    "BlendSource",
     "CheckpointConfig",
     "Config",
-    "DataConfig",
+    "DataSection",
     "EstimatorName",
     "ModelConfig",
     "ObjectiveConfig",

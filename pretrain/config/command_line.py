@@ -4,30 +4,62 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-from pydantic_settings import CliSettingsSource
+from pydantic import create_model
+from pydantic_settings import BaseSettings, CliSettingsSource
 
-from pretrain.config.base import closest
+from pretrain import registry
+from pretrain.config.base import Section, closest
+from pretrain.config.data import default_task, section_of
 from pretrain.config.load import load_config
 from pretrain.config.root import Config
 from pretrain.errors import ConfigError
 
 
+def options_class() -> type[BaseSettings]:
+    """Every field of every task, for the options and their help; nothing is checked by it."""
+    classes = {task: section_of(task) for task in registry.TASKS}
+    kinds = ", ".join(f"{task} ({_in_words(cls)})" for task, cls in classes.items())
+    fields: dict[str, Any] = {}
+    for cls in classes.values():
+        for name, info in cls.model_fields.items():
+            if name in fields:
+                continue
+            field = copy(info)
+            of = [task for task, other in classes.items() if name in other.model_fields]
+            if len(of) < len(classes):
+                field.description = f"{field.description} ({', '.join(of)})"
+            fields[name] = (field.annotation, field)
+    task = copy(section_of(default_task()).model_fields["task"])
+    task.description = f"Kind of examples: {kinds}."
+    fields["task"] = (Literal[tuple(classes)], task)
+    data: Any = create_model("data", __base__=Section, **fields)
+    options: type[BaseSettings] = create_model(
+        "Options", __base__=Config, __doc__=Config.__doc__, data=(data, data())
+    )
+    return options
+
+
+def _in_words(cls: type[Section]) -> str:
+    """The first line of a class's docstring, as a part of a sentence."""
+    line = (cls.__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return line[:1].lower() + line[1:]
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that one rank can speak for all."""
+
+    fields: Sequence[str] = ()
+    """Dotted names of all fields."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             name = unknown.split()[0].split("=")[0].lstrip("-")
-            fields = [
-                f"{section}.{field}"
-                for section, info in Config.model_fields.items()
-                for field in info.annotation.model_fields  # type: ignore[union-attr]
-            ]
-            message = f"unknown option --{name}{closest(name, fields) if '.' in name else ''}"
+            message = f"unknown option --{name}{closest(name, self.fields) if '.' in name else ''}"
         raise ConfigError(f"command line: {message}; --help lists every field")
 
 
@@ -45,14 +77,20 @@ def parse_arguments(
     Raises:
         ConfigError: as :func:`load_config`, or an option is unknown.
     """
+    options = options_class()
     parser = _Parser(prog=program, description=Config.__doc__, allow_abbrev=False)
+    parser.fields = [
+        f"{section}.{field}"
+        for section, info in options.model_fields.items()
+        for field in info.annotation.model_fields  # type: ignore[union-attr]
+    ]
     parser.add_argument("--config", type=Path, default=None, help="YAML file with the sections")
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     if extra is not None:
         extra(parser)
     own = {action.dest for action in parser._actions}
     source = CliSettingsSource[Any](
-        Config,
+        options,
         cli_prog_name=program,
         root_parser=parser,
         cli_parse_args=list(argv),

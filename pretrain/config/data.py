@@ -1,168 +1,215 @@
-"""The section `data`: what is learned."""
+"""The section `data`: what is learned.
+
+Each task has a class of its own, found by `data.task` in :data:`pretrain.registry.TASKS`. What is
+here is common to all of them, or to several.
+"""
 
 from __future__ import annotations
 
-import re
+from abc import abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from pretrain.config.base import NonNegativeInt, PositiveInt, Section
+from pretrain import registry
+from pretrain.config.base import NonNegativeInt, PositiveInt, Section, check_name
+from pretrain.config.selection import EstimatorName, SelectionConfig, Strategy
 
-Task = Literal["arithmetic", "multilabel", "text", "corpus"]
+
+@dataclass(frozen=True)
+class Restoration:
+    """How what a model writes becomes an answer in natural order.
+
+    Attributes:
+        kind: reorder (the units of an answer are written in another order), labels (a set of
+            labels is written after the text), insert (tokens in front of sentences are taken out),
+            none (it is in natural order).
+        form: what a prompt looks like, as a regular expression; any prompt if None.
+        example: such a prompt, for people.
+    """
+
+    kind: Literal["reorder", "labels", "insert", "none"]
+    form: str | None = None
+    example: str | None = None
 
 
-class BlendSource(Section):
-    """A corpus and its share of the blend; also written PREFIX or PREFIX:WEIGHT."""
+class DataSection(Section):
+    """What is learned: the fields of a task, and what the parts that know no task ask of it.
 
-    prefix: Path
-    """Of the .bin, .idx and .manifest.json that tools.preprocess_data wrote."""
-    weight: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-    """Share of the sequences, relative to the other sources' weights."""
+    Nothing here reads data, but for :meth:`build`.
+    """
 
-    @model_validator(mode="before")
+    task: str
+    """Kind of examples."""
+
+    strategies: ClassVar[tuple[Strategy, ...]] = ("ntp",)
+    """Values of `selection.strategy` that the task knows."""
+    estimators: ClassVar[tuple[EstimatorName, ...]] = ("joint",)
+    """Values of `selection.estimator` that the task knows; the first is its default."""
+    counts_part: ClassVar[bool] = False
+    """Whether `selection.fit_tokens` says how much is counted."""
+
     @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        prefix, _, weight = value.rpartition(":")
-        return {"prefix": prefix, "weight": weight} if prefix else {"prefix": value}
+    def of(cls, config: Any) -> Self:
+        """The section of a configuration that is known to be of this task."""
+        data = config.data
+        assert isinstance(data, cls), f"data.task {data.task} is no {cls.__name__}"
+        return data
+
+    @abstractmethod
+    def build(self, config: Any) -> Any:
+        """The task (:class:`pretrain.tasks.base.Task`) of a configuration with this section.
+
+        Raises:
+            UserError: data cannot be read, or do not fit the model.
+        """
+
+    @abstractmethod
+    def presentation(self) -> Any:
+        """How results are shown (:class:`pretrain.tasks.presentation.Presentation`)."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """What is learned, in words."""
+
+    def restoration(self, strategy: Strategy) -> Restoration:
+        """What an export needs to put answers back into natural order."""
+        return Restoration("none")
+
+    def known_vocabulary(self) -> int | None:
+        """Tokens of the tokenizer, where that is known without reading data.
+
+        Raises:
+            UserError: the file of the tokenizer cannot be read.
+        """
+        return None
+
+    @property
+    def packs_documents(self) -> bool:
+        """Whether several documents share a sequence, and attention is masked between them."""
+        return False
+
+    def table_cells(
+        self, selection: SelectionConfig, vocabulary: int, data_parallel: int
+    ) -> int | None:
+        """Counts that a rank that reads data holds for the selector's table; None if not known.
+
+        Args:
+            selection: counts a table.
+            vocabulary: rows of the embedding.
+            data_parallel: ranks that share the table.
+        """
+        return None
 
 
-class DataConfig(Section):
-    """What is learned."""
+class HeldOutShare(DataSection):
+    """A share of the examples is held out."""
 
-    task: Task = "arithmetic"
-    """Kind of examples: arithmetic (made here), multilabel (texts with sets of labels), text (a
-    file, tokenized when the run begins), corpus (what tools.preprocess_data wrote)."""
-    operation: Literal["addition", "subtraction", "multiplication"] = "multiplication"
-    """Arithmetic operation."""
-    digits: Annotated[int, Field(ge=1, le=9)] = 2
-    """Digits of each operand, zero-padded."""
-    digits_second: Annotated[int, Field(ge=1, le=9)] | None = None
-    """Digits of the second operand, where it has others than the first."""
-    examples: PositiveInt | None = None
-    """Operand pairs drawn in all, a*b and b*a counted once; every pair if not given (3 digits at
-    the most)."""
-    path: Path | None = None
-    """Texts (multilabel, text): JSON lines with `text` and, for multilabel, `labels`; or, for text,
-    plain text."""
-    test_path: Path | None = None
-    """Held-out texts; a share of `path` if not given."""
-    document_gap: PositiveInt = 1
-    """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
-    2 every section."""
-    blend: tuple[BlendSource, ...] | None = None
-    """Corpora and their weights (corpus): a list of {prefix, weight}, or of PREFIX:WEIGHT."""
-    split: str = "98,1,1"
-    """Shares of the documents of each source for training, validation and test, which take them in
-    this order (corpus)."""
-    evaluate_on: Literal["validation", "test"] = "validation"
-    """Which held-out documents are scored (corpus)."""
-    document_mask: bool = True
-    """Keep packed documents apart: attention ends where a document ends, and positions begin anew.
-    Otherwise a sequence is read as one text with <end> between documents (corpus)."""
-    tokenizer: Path | None = None
-    """Tokenizer of texts, as tools.train_tokenizer or Hugging Face wrote it; the words of the
-    training texts by frequency if not given (a corpus needs the one that it was prepared with)."""
-    vocabulary: PositiveInt = 8192
-    """Words that are kept where no tokenizer is given."""
-    minimum_documents: PositiveInt = 50
-    """Training texts that a label must have (multilabel); rarer ones are left out."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Share that is held out. a*b and b*a are always on the same side, as are equal texts."""
     split_seed: NonNegativeInt = 0
     """Seed of the split, apart from training.seed so that seeds share one test set."""
 
-    @property
-    def second_digits(self) -> int:
-        """Digits of the second operand, with the default resolved."""
-        return self.digits_second or self.digits
+
+class TokenizerFile(DataSection):
+    """Texts are tokenized."""
+
+    tokenizer: Path | None = None
+    """Tokenizer of texts, as tools.train_tokenizer or Hugging Face wrote it; the words of the
+    training texts by frequency if not given (a corpus needs the one that it was prepared with)."""
+
+
+class TextFiles(TokenizerFile, HeldOutShare):
+    """Texts are read from a file and tokenized when the run begins."""
+
+    path: Path | None = None
+    """Texts: JSON lines with `text` and, where labels are learned, `labels`; or plain text."""
+    test_path: Path | None = None
+    """Held-out texts; a share of `path` if not given."""
+    vocabulary: PositiveInt = 8192
+    """Words that are kept where no tokenizer is given."""
 
     @model_validator(mode="after")
-    def _enumerable(self) -> DataConfig:
-        if max(self.digits, self.second_digits) > 3 and self.examples is None:
-            raise ValueError(
-                f"data.digits {self.digits} has 10^{self.digits + self.second_digits} pairs; say "
-                "how many to draw with data.examples, for example 1000000"
-            )
-        return self
-
-    @property
-    def split_shares(self) -> tuple[float, float, float]:
-        """Shares of training, validation and test, as they were given."""
-        training, validation, test = map(float, self.split.split(","))
-        return training, validation, test
-
-    @field_validator("split", mode="after")
-    @classmethod
-    def _three_shares(cls, value: str) -> str:
-        if not re.fullmatch(r"\d+(\.\d+)?(,\d+(\.\d+)?){2}", value):
-            raise ValueError(
-                f"data.split {value!r} is not three numbers with commas between them: shares of "
-                "training, validation and test, for example 98,1,1"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _blended(self) -> DataConfig:
-        if self.task != "corpus":
-            return self
-        if not self.blend:
-            raise ValueError(
-                "data.task corpus needs data.blend, the corpora to read, for example "
-                "[corpora/web:0.7, corpora/books:0.3]"
-            )
-        if self.tokenizer is None:
-            raise ValueError(
-                "data.task corpus needs data.tokenizer, the one that the corpora were prepared with"
-            )
-        names = [str(source.prefix) for source in self.blend]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"data.blend names {twice[0]} twice; name it once, with the sum of the weights"
-            )
-        shares = dict(zip(("training", "validation", "test"), self.split_shares, strict=True))
-        for side in ("training", self.evaluate_on):
-            if not shares[side]:
-                raise ValueError(
-                    f"data.split {self.split} leaves nothing for {side}; the three shares are of "
-                    "training, validation and test, for example 98,1,1"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _of_use(self) -> DataConfig:
-        if self.task in ("multilabel", "text") and self.path is None:
+    def _path_given(self) -> Self:
+        if self.path is None:
             raise ValueError(
                 f"data.task {self.task} needs data.path, the file that holds the training texts"
             )
-        for name, tasks in _FIELDS_OF.items():
-            value = getattr(self, name)
-            if self.task not in tasks and value != DataConfig.model_fields[name].default:
-                raise ValueError(
-                    f"data.{name} {value} is of no use to data.task {self.task}; leave it out"
-                )
         return self
 
 
-_FIELDS_OF = {
-    "operation": ("arithmetic",),
-    "digits": ("arithmetic",),
-    "digits_second": ("arithmetic",),
-    "examples": ("arithmetic",),
-    "path": ("multilabel", "text"),
-    "test_path": ("multilabel", "text"),
-    "document_gap": ("text",),
-    "blend": ("corpus",),
-    "split": ("corpus",),
-    "evaluate_on": ("corpus",),
-    "document_mask": ("corpus",),
-    "tokenizer": ("multilabel", "text", "corpus"),
-    "vocabulary": ("multilabel", "text"),
-    "minimum_documents": ("multilabel",),
-    "test_fraction": ("arithmetic", "multilabel", "text"),
-    "split_seed": ("arithmetic", "multilabel", "text"),
-}
-"""Tasks that a field of `data` is of use to."""
+def default_task() -> str:
+    """The task of a configuration that names none: the registry's first."""
+    return next(iter(registry.TASKS))
+
+
+def default_section() -> DataSection:
+    """The section of a configuration without one."""
+    return section_of(default_task())()  # type: ignore[call-arg]  # `task` has a default there
+
+
+def section_of(task: str) -> type[DataSection]:
+    """The class of a task's section.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    known = tuple(registry.TASKS)
+    cls: type[DataSection] = registry.load(
+        registry.TASKS[check_name("data.task", str(task), known)]
+    )
+    return cls
+
+
+def read_section(values: Any) -> Any:
+    """The section of a task from its fields, `task` among them.
+
+    A field of another task is dropped where it has its default, as in the files of runs that wrote
+    the fields of all tasks.
+
+    Raises:
+        ValueError: the task is not known, or a field is of no use to it.
+        ValidationError: as of the task's class.
+    """
+    if not isinstance(values, dict):
+        return values if isinstance(values, DataSection) else DataSection.model_validate(values)
+    task = values.get("task", default_task())
+    cls = section_of(task)
+    own = {
+        name: value
+        for name, value in values.items()
+        if name in cls.model_fields or not _idle_elsewhere(task, name, value)
+    }
+    return cls.model_validate(own)
+
+
+def _idle_elsewhere(task: str, name: str, value: Any) -> bool:
+    """Whether a field that `task` does not have is one of another task, at its default there.
+
+    Raises:
+        ValueError: it is one of another task, with another value.
+    """
+    fields = (section_of(other).model_fields.get(name) for other in registry.TASKS)
+    found = value
+    for field in (owned := [field for field in fields if field is not None]):
+        with suppress(ValidationError):
+            found = TypeAdapter(field.rebuild_annotation()).validate_python(value)
+        if found == field.get_default(call_default_factory=True, validated_data={}):
+            return True
+    if owned:
+        raise ValueError(f"data.{name} {found} is of no use to data.task {task}; leave it out")
+    return False
+
+
+AnyData = Annotated[SerializeAsAny[DataSection], BeforeValidator(read_section)]
+"""The section of whichever task `task` names."""

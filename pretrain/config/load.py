@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pretrain.config.base import closest
-from pretrain.config.data import BlendSource
+from pretrain.config.data import DataSection, default_task, section_of
 from pretrain.config.root import Config
 from pretrain.errors import ConfigError
 
 
-def _fields_at(location: Sequence[Any]) -> list[str]:
+def _fields_at(location: Sequence[Any], values: dict[str, Any]) -> list[str]:
     """Names of the fields of the section that holds the last part of `location`."""
     cls: Any = Config
     for part in location[:-1]:
-        cls = BlendSource if isinstance(part, int) else cls.model_fields[part].annotation
+        if isinstance(part, int):
+            continue  # the element of a sequence, whose class is in the annotation
+        cls = _class_of(cls.model_fields[part].annotation)
+        if cls is DataSection:
+            cls = section_of(values["data"].get("task", default_task()))
     prefix = ".".join(str(part) for part in location[:-1])
     return [f"{prefix}.{name}" if prefix else name for name in cls.model_fields]
 
 
-def _explain(error: ValidationError, source: str) -> str:
+def _class_of(annotation: Any) -> Any:
+    """The section in an annotation such as `tuple[Section, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_class_of, get_args(annotation))), None)
+
+
+def _explain(error: ValidationError, values: dict[str, Any], source: str) -> str:
     """Few lines, one per problem: the field, what was found, what was expected."""
     lines = []
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            text = f"unknown field {name}{closest(name, _fields_at(problem['loc']))}"
+            text = f"unknown field {name}{closest(name, _fields_at(problem['loc'], values))}"
         elif problem["type"] == "value_error":
             text = str(problem["ctx"]["error"])
         else:
@@ -74,7 +85,8 @@ def load_config(path: Path | None = None, overrides: dict[str, Any] | None = Non
         ConfigError: a field is unknown, of a wrong type, out of range, or clashes with another.
     """
     values = read_yaml(path) if path is not None else {}
+    merged = _merge(values, overrides or {})
     try:
-        return Config(**_merge(values, overrides or {}))
+        return Config(**merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error, str(path) if path else "command line")) from error
+        raise ConfigError(_explain(error, merged, str(path) if path else "command line")) from error

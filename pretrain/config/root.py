@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pretrain.config.checkpoint import CheckpointConfig
-from pretrain.config.data import DataConfig
+from pretrain.config.data import AnyData, default_section
 from pretrain.config.model import ModelConfig
 from pretrain.config.objective import ObjectiveConfig
 from pretrain.config.optimizer import OptimizerConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.config.profile import ProfileConfig
 from pretrain.config.run import RunConfig
-from pretrain.config.selection import ESTIMATORS_OF, STRATEGIES_OF, SelectionConfig
+from pretrain.config.selection import SelectionConfig
 from pretrain.config.training import TrainingConfig
 from pretrain.errors import ConfigError
 
@@ -30,7 +30,7 @@ class Config(BaseSettings):
 
     model: ModelConfig = ModelConfig()
     parallel: ParallelConfig = ParallelConfig()
-    data: DataConfig = DataConfig()
+    data: AnyData = Field(default_factory=default_section)
     selection: SelectionConfig = SelectionConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -48,24 +48,24 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _selection_of_task(self) -> Config:
-        task, selection = self.data.task, self.selection
-        if selection.fit_tokens is not None and task != "corpus":
+        data, selection = self.data, self.selection
+        if selection.fit_tokens is not None and not data.counts_part:
             raise ValueError(
-                f"selection.fit_tokens {selection.fit_tokens} is of no use to data.task {task}, "
-                "which counts all of its training examples; leave it out"
+                f"selection.fit_tokens {selection.fit_tokens} is of no use to data.task "
+                f"{data.task}, which counts all of its training examples; leave it out"
             )
-        if selection.strategy not in STRATEGIES_OF[task]:
+        if selection.strategy not in data.strategies:
             raise ValueError(
-                f"selection.strategy {selection.strategy} is not known to data.task {task}; use "
-                f"{', '.join(STRATEGIES_OF[task])}"
+                f"selection.strategy {selection.strategy} is not known to data.task "
+                f"{data.task}; use {', '.join(data.strategies)}"
             )
-        if selection.estimator not in ESTIMATORS_OF[task]:
+        if selection.estimator not in data.estimators:
             if "estimator" in selection.model_fields_set:
                 raise ValueError(
-                    f"selection.estimator {selection.estimator} is not known to data.task {task}; "
-                    f"use {', '.join(ESTIMATORS_OF[task])}"
+                    f"selection.estimator {selection.estimator} is not known to data.task "
+                    f"{data.task}; use {', '.join(data.estimators)}"
                 )
-            default = {"estimator": ESTIMATORS_OF[task][0]}
+            default = {"estimator": data.estimators[0]}
             self.selection = selection.model_copy(update=default)
         return self
 

@@ -26,19 +26,6 @@ EstimatorName = Literal[
     "presence", "presence_top", "pmi", "npmi",
 ]  # fmt: skip
 FITTED_STRATEGIES = ("max_mi", "min_mi")
-STRATEGIES_OF: dict[str, tuple[str, ...]] = {
-    "arithmetic": ("ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned"),
-    "multilabel": ("ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed"),
-    "text": ("ntp", "random", "max_mi", "min_mi", "first", "blank"),
-    "corpus": ("ntp", "random", "max_mi", "min_mi", "first", "blank"),
-}
-ESTIMATORS_OF: dict[str, tuple[str, ...]] = {
-    "arithmetic": ("joint", "pairwise", "operand_pair", "v_information", "chain"),
-    "multilabel": ("presence", "presence_top", "pmi", "npmi"),
-    "text": ("pmi", "npmi"),
-    "corpus": ("pmi", "npmi"),
-}
-"""The first is the task's default."""
 PROBED = ("v_information", "chain")
 """Estimators that train a probe and count no table."""
 
@@ -83,7 +70,7 @@ class SelectionConfig(Section):
     count_on: Literal["cpu", "gpu"] = "cpu"
     """Where pairs are counted: compiled loops on the CPU, or torch on this rank's GPU."""
     fit_tokens: PositiveInt | None = None
-    """Tokens of the training split that are counted, of each source by its weight (corpus); every
+    """Tokens of the training split that are counted, of each source of a blend by its weight; every
     training document once if not given."""
     table: Path | None = None
     """Folder of a fitted table: loaded if it is there and belongs to this run (refused if it does

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.data.fixed_width import Task, assemble
-
 
 class Rows(NamedTuple):
     """What a reader has of a step's examples, arrays [share, length].
@@ -53,7 +51,7 @@ class Batch:
             into a sequence and do not see each other; None where a sequence is one document.
         fields: [b, s] further tensors by name, as the objective needs them.
         selection_seconds: what the step had to wait for this batch.
-        selection: what the targets were selected by.
+        selector: what the targets were selected by.
         stop: whether the run is to stop after this step; the same on all ranks.
     """
 
@@ -64,7 +62,7 @@ class Batch:
     positions: Tensor | None = None
     fields: Mapping[str, Tensor] = field(default_factory=dict)
     selection_seconds: float = 0.0
-    selection: Any = None
+    selector: Any = None
     stop: bool = False
 
     def to(self, device: torch.device) -> Batch:
@@ -217,47 +215,3 @@ class Sampler:
             self._orders = {k: v for k, v in self._orders.items() if k >= epoch - 1}
             self._orders[epoch] = epoch_order(self.examples, self.seed, epoch)
         return self._orders[epoch]
-
-
-class ExampleSource:
-    """Batches of a task's training examples, targets as they are selected.
-
-    Args:
-        task: where examples come from.
-        sampler: which examples a step sees.
-        selection_at: step -> selection, whose `transform` is applied to targets; called on every
-            rank for each step once, in order.
-        rank, ranks: this reader among the readers; what others pass here is not used.
-        length: positions of the model.
-    """
-
-    fields = ()
-
-    def __init__(
-        self,
-        task: Task,
-        sampler: Sampler,
-        selection_at: Callable[[int], Any],
-        rank: int,
-        ranks: int,
-        length: int,
-    ) -> None:
-        self.task = task
-        self.sampler = sampler
-        self.selection_at = selection_at
-        self.rank = rank
-        self.ranks = ranks
-        self.length = length
-
-    def read(self, step: int, selection: Any) -> Rows:
-        """This reader's share of a step."""
-        indices = self.sampler.indices(step, self.rank, self.ranks)
-        train = self.task.train
-        return Rows(
-            *assemble(
-                train.source[indices],
-                selection.transform.apply(train.target[indices]),
-                self.length,
-                self.task.tokenizer.pad_id,
-            )
-        )

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pretrain.config import DataConfig
+from pretrain.config.data import TextFiles
 from pretrain.data.tokenizers import Tokenizer, WordTokenizer, load_tokenizer, split_words
 from pretrain.errors import ConfigError
 
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def hold_out(
-    config: DataConfig,
+    config: TextFiles,
     read: Callable[[Path], list[Item]],
     text_of: Callable[[Item], str],
     noun: str,
@@ -59,7 +59,7 @@ def hold_out(
     return train, test
 
 
-def text_tokenizer(config: DataConfig, train: Iterable[str]) -> Tokenizer:
+def text_tokenizer(config: TextFiles, train: Iterable[str]) -> Tokenizer:
     """The one of `data.tokenizer`, or the most frequent words of the training texts.
 
     Raises:

@@ -45,10 +45,10 @@ class BatchSource(Protocol):
     """Names of the further fields that its rows have."""
 
     def selection_at(self, step: int) -> Any:
-        """What the step's examples are selected by; called on every rank, so it may communicate."""
+        """What selects the step's targets; called on every rank, so it may communicate."""
         ...
 
-    def read(self, step: int, selection: Any) -> Rows:
+    def read(self, step: int, selector: Any) -> Rows:
         """A reader's share of a step's examples."""
         ...
 
@@ -193,10 +193,10 @@ class BatchFeed:
 
     def _make(self, step: int) -> Batch:
         with span("selection"):
-            selection = self.source.selection_at(step)
-            buffer = self._read(step, selection)
+            selector = self.source.selection_at(step)
+            buffer = self._read(step, selector)
         batch = self._hand_over(buffer)
-        return replace(batch, selection=selection)
+        return replace(batch, selector=selector)
 
     @property
     def _layout(self) -> Layout:
@@ -211,12 +211,12 @@ class BatchFeed:
         }
         return {**standard, **{name: (dtype, each) for name, dtype in self.fields.items()}}
 
-    def _read(self, step: int, selection: Any) -> Tensor | None:
+    def _read(self, step: int, selector: Any) -> Tensor | None:
         """A reader's batch as one buffer, with what is to be divided by and whether to stop."""
         readers = self.topology.readers
         if readers is None:
             return None
-        rows = Rows(*self.source.read(step, selection))
+        rows = Rows(*self.source.read(step, selector))
         arrays = {**rows._asdict(), **rows.fields}
         if rows.starts is None:
             arrays["starts"] = np.zeros(rows.tokens.shape, dtype=np.bool_)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pretrain.config import Config, ModelConfig, ParallelConfig
 from pretrain.distributed.zero import accumulates_in_fp32, deepspeed_config, zero_stage
+from pretrain.objectives.base import Objective, objective_of
+from pretrain.optimizers.base import Optimizer, optimizer_of
 
 Device = Literal["cpu", "cuda"]
 
@@ -37,6 +39,16 @@ class Layout:
     def parallel(self) -> ParallelConfig:
         """The layout's section."""
         return self.config.parallel
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return objective_of(self.config)
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        """What steps the weights."""
+        return optimizer_of(self.config)
 
     @cached_property
     def data_parallel(self) -> int:
@@ -82,7 +94,7 @@ class Layout:
     @cached_property
     def masked(self) -> bool:
         """Whether attention gets a mask: texts are packed, and documents do not see each other."""
-        return self.config.data.task in ("text", "corpus") and self.config.data.document_mask
+        return self.config.data.packs_documents
 
     def zero_settings(self, parameters: int) -> dict[str, object]:
         """DeepSpeed's `zero_optimization` for a rank that holds `parameters`."""

@@ -35,7 +35,8 @@ class Plan:
     @cached_property
     def cost(self) -> ModelCost:
         """Parameters and FLOPs of the undivided model."""
-        return model_cost(self.layout.model, self.layout.vocabulary)
+        layout = self.layout
+        return model_cost(layout.model, layout.vocabulary, layout.objective)
 
     @cached_property
     def stages(self) -> list[Memory]:
@@ -99,23 +100,18 @@ def vocabulary_of(config: Config) -> int:
     """
     if config.model.vocabulary_size is not None:
         return config.model.vocabulary_size
-    if config.data.task == "arithmetic":
-        from pretrain.data.tokenizers import SymbolTokenizer
-        from pretrain.tasks.arithmetic.data import SYMBOLS
-
-        return config.vocabulary_size(SymbolTokenizer(SYMBOLS).size)
-    path = config.data.tokenizer
-    if path is None:
-        raise ConfigError(
-            "model.vocabulary_size is not given and data.tokenizer names no file, so that the size "
-            "of the embedding is not known before the texts are read; set model.vocabulary_size"
-        )
-    from pretrain.data.tokenizers import load_tokenizer
-
     try:
-        return config.vocabulary_size(load_tokenizer(path).size)
+        size = config.data.known_vocabulary()
     except UserError as error:
         raise ConfigError(
             f"model.vocabulary_size is not given and data.tokenizer does not say it: {error}; set "
             "model.vocabulary_size"
         ) from None
+    if size is None:
+        unnamed = getattr(config.data, "tokenizer", None) is None
+        why = "names no file" if unnamed else "alone does not say it"
+        raise ConfigError(
+            f"model.vocabulary_size is not given and data.tokenizer {why}, so that the size of the "
+            "embedding is not known before the texts are read; set model.vocabulary_size"
+        )
+    return config.vocabulary_size(size)

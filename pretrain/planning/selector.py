@@ -12,19 +12,12 @@ CELL = 8
 def selector_bytes(layout: Layout) -> int:
     """Most bytes of the host's memory that a rank that reads data gives to its rows of the table.
 
-    At most `selection.memory_gb`. Text has a row and a column for each token. Arithmetic has a row
-    for each source (joint), each digit of it (pairwise) or each pair of digits (operand_pair), and
-    a column for each value of each answer digit. 0 where nothing is counted.
+    At most `selection.memory_gb`, and the counts that the task says. 0 where nothing is counted.
     """
-    selection, data = layout.config.selection, layout.config.data
+    selection = layout.config.selection
     if selection.strategy not in FITTED_STRATEGIES or selection.estimator in PROBED:
         return 0
-    cells = None
-    if data.task in ("text", "corpus"):
-        cells = layout.vocabulary**2 // layout.data_parallel
-    elif data.task == "arithmetic":
-        digits = data.digits + data.second_digits
-        rows = {"joint": 10**digits, "pairwise": 10 * digits, "operand_pair": (10 * digits) ** 2}
-        cells = rows[selection.estimator] * layout.vocabulary * (digits + 1)
+    data = layout.config.data
+    cells = data.table_cells(selection, layout.vocabulary, layout.data_parallel)
     budget = selection.memory_bytes
     return budget if cells is None else min(budget, CELL * cells)

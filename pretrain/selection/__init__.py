@@ -1,7 +1,8 @@
-"""Which target unit is predicted first: counts, estimators, strategies, transforms, the selector.
+"""Which target unit is predicted first: counts, estimators, orders, the fitter, the schedule.
 
-Knows no model and no task by name: sources and targets are documents of small whole numbers.
+Knows no model and no task by name: sources and targets are documents of small whole numbers, and
+what tasks differ in is handed to the fitter.
 
-documents -> exchange, kernels, plan, table -> counts -> positions, estimators, pointwise, probe ->
-strategies, transforms -> artifact, selector
+table (collectives, kernels, sharding, rows -> counts -> positions -> manifest, store) ->
+estimators -> orders -> selector -> fitter -> schedule
 """

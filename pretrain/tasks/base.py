@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from pretrain.data.batch import Sampler
 from pretrain.data.loader import BatchSource
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed.topology import Topology
-from pretrain.selection.schedule import Fitter, SelectionSchedule
-from pretrain.selection.selector import Selection
+from pretrain.selection.fitter import CountingFitter
+from pretrain.selection.schedule import SelectionSchedule
 
 if TYPE_CHECKING:
     from pretrain.inference.forward import Forward
@@ -24,13 +25,32 @@ SAMPLES = 12
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A number that says how good a model is, and how to read it.
+
+    Attributes:
+        name: as records have it.
+        value: in `unit`.
+        better: which way is better; None where neither is.
+        unit: share (in [0, 1]), bits, nats, perplexity (equal ratios are equal steps), ratio, or
+            what is counted.
+        comparable: whether models of other strategies may be compared by it.
+    """
+
+    name: str
+    value: float
+    better: Literal["higher", "lower"] | None
+    unit: str
+    comparable: bool = True
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Scores of held-out examples, and a few samples.
 
     Attributes:
-        headline: name of the metric that counts.
-        higher_is_better: of the headline.
-        metrics: every metric by name; shares are in [0, 1].
+        headline: name of the metric that counts, one that has a better way.
+        metrics: every metric.
         unit_accuracy: share of right values per unit, natural order; empty where targets have no
             such units.
         examples: number of examples scored.
@@ -39,20 +59,108 @@ class Evaluation:
     """
 
     headline: str
-    higher_is_better: bool
-    metrics: dict[str, float]
+    metrics: tuple[Metric, ...]
     unit_accuracy: tuple[float, ...]
     examples: int
     seconds: float
     samples: tuple[dict[str, Any], ...]
 
     @property
+    def values(self) -> dict[str, float]:
+        """The value of every metric by its name."""
+        return {metric.name: metric.value for metric in self.metrics}
+
+    @property
     def value(self) -> float:
         """The metric that counts."""
-        return self.metrics[self.headline]
+        return self.values[self.headline]
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the headline."""
+        return any(m.name == self.headline and m.better == "higher" for m in self.metrics)
 
     def __str__(self) -> str:
         return f"{self.headline.replace('_', ' ')} {self.value:.4f}"
+
+    def record(self) -> dict[str, Any]:
+        """What files of a run say of it, as JSON values."""
+        return {
+            "headline": self.headline,
+            "higher_is_better": self.higher_is_better,
+            "metrics": self.values,
+            "measures": {
+                metric.name: {
+                    "better": metric.better,
+                    "unit": metric.unit,
+                    "comparable": metric.comparable,
+                }
+                for metric in self.metrics
+            },
+            "unit_accuracy": self.unit_accuracy,
+            "examples": self.examples,
+            "seconds": self.seconds,
+            "samples": self.samples,
+        }
+
+
+class Evaluator(Protocol):
+    """Scores the model on held-out examples."""
+
+    def run(self, selector: Any) -> Evaluation:
+        """Score; every rank calls it and gets the result.
+
+        Args:
+            selector: what selects targets now, of the kind that the task's fitter makes.
+        """
+        ...
+
+
+class Task(ABC):
+    """A task as a training job sees it.
+
+    Attributes:
+        config: of the run.
+        tokenizer: of the model's tokens.
+        examples: what the sampler draws from: training examples, or sequences of a text.
+        fitter: how targets are selected.
+        summary: how much data there is, for people.
+        facts: what a checkpoint says of the task, JSON values, so that the model can be used
+            without the data.
+    """
+
+    config: Config
+    tokenizer: Tokenizer
+    examples: int
+    fitter: CountingFitter[Any]
+    summary: str
+    facts: Mapping[str, Any] = {}
+
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """Of the texts that a model is given, which its run keeps where it is made of them."""
+        return self.tokenizer
+
+    def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
+        """Which examples each step sees: here, a function of the seed alone.
+
+        Args:
+            saved: the small state of the checkpoint that the run goes on from; empty without one.
+            step: steps done then.
+        """
+        training = self.config.training
+        return Sampler(self.examples, training.global_batch, training.seed)
+
+    @abstractmethod
+    def batches(
+        self, schedule: SelectionSchedule[Any], sampler: Sampler, topology: Topology
+    ) -> BatchSource:
+        """Batches of this rank, their targets as the schedule's selectors have them."""
+
+    @abstractmethod
+    def evaluator(self, forward: Forward, schedule: SelectionSchedule[Any]) -> Evaluator:
+        """Scores the model that `forward` runs. Every rank makes it, before batches are read, for
+        it may select together with the others."""
 
 
 def equal_batches(share: int, most: int) -> list[np.ndarray]:
@@ -64,84 +172,3 @@ def equal_batches(share: int, most: int) -> list[np.ndarray]:
     size = min(most, share)
     count = -(-share // size)
     return np.split(np.arange(count * size), count)
-
-
-class Evaluator(Protocol):
-    """Scores the model on held-out examples."""
-
-    def run(self, selection: Selection) -> Evaluation:
-        """Score; every rank calls it and gets the result.
-
-        Args:
-            selection: how targets are predicted now.
-        """
-        ...
-
-
-class FixedExamples:
-    """Work on one set of examples, drawn alike throughout a run."""
-
-    config: Config
-    examples: int
-
-    def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
-        """Which examples each step sees: a function of the seed alone."""
-        training = self.config.training
-        return Sampler(self.examples, training.global_batch, training.seed)
-
-
-class Work(Protocol):
-    """A task as a training job sees it.
-
-    Attributes:
-        tokenizer: of the model's tokens.
-        examples: what the sampler draws from: training examples, or sequences of a text.
-        fitter: how targets are selected.
-        summary: how much data there is, for people.
-        facts: what a checkpoint says of the task, JSON values, so that the model can be used
-            without the data.
-    """
-
-    tokenizer: Tokenizer
-    examples: int
-    fitter: Fitter
-    summary: str
-    facts: dict[str, Any]
-
-    def sampler(self, saved: Mapping[str, Any], step: int) -> Sampler:
-        """Which examples each step sees.
-
-        Args:
-            saved: the small state of the checkpoint that the run goes on from; empty without one.
-            step: steps done then.
-        """
-        ...
-
-    def source(
-        self, schedule: SelectionSchedule, sampler: Sampler, topology: Topology
-    ) -> BatchSource:
-        """Batches of this rank."""
-        ...
-
-    def evaluator(self, forward: Forward, schedule: SelectionSchedule) -> Evaluator:
-        """Scores the model that `forward` runs."""
-        ...
-
-
-def build_work(config: Config) -> Work:
-    """The task that `data` describes, checked against the model's sequence length."""
-    if config.data.task == "multilabel":
-        from pretrain.tasks.multilabel.task import MultilabelWork
-
-        return MultilabelWork(config)
-    if config.data.task == "corpus":
-        from pretrain.tasks.text.corpus_task import CorpusWork
-
-        return CorpusWork(config)
-    if config.data.task == "text":
-        from pretrain.tasks.text.task import TextWork
-
-        return TextWork(config)
-    from pretrain.tasks.arithmetic.task import ArithmeticWork
-
-    return ArithmeticWork(config)

@@ -167,7 +167,7 @@ class JsonLines(Callback):
             self._bad_steps.add(asdict(step))
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        self._evaluations.add({"step": step, "tokens": tokens, **asdict(evaluation)})
+        self._evaluations.add({"step": step, "tokens": tokens, **evaluation.record()})
 
     def close(self) -> None:
         for file in (self._selections, self._metrics, self._bad_steps, self._evaluations):
@@ -190,7 +190,7 @@ class TensorBoard(Callback):
                 self._writer.add_scalar(f"train/{name}", value, record.step)
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        for name, value in evaluation.metrics.items():
+        for name, value in evaluation.values.items():
             self._writer.add_scalar(f"evaluation/{name}", value, step)
         for unit, accuracy in enumerate(evaluation.unit_accuracy):
             self._writer.add_scalar(f"evaluation/unit_{unit}", accuracy, step)

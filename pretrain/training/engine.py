@@ -30,6 +30,7 @@ from pretrain.distributed.zero import (
 )
 from pretrain.model.gpt import GPT, document_inputs, seed_dropout
 from pretrain.objectives.base import Targets
+from pretrain.optimizers.base import optimizer_of
 from pretrain.spans import span
 from pretrain.training import gradients
 from pretrain.training.health.spikes import SpikeGuard
@@ -55,17 +56,13 @@ class StepResult:
     skipped: Tensor
 
 
-def decay_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices decay, biases and norms do not."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-
-
 class Engine:
-    """The model of this process under DeepSpeed, and the step that trains it."""
+    """The model of this process under DeepSpeed, and the step that trains it.
+
+    Attributes:
+        method: the optimizer of the configuration.
+        built: the torch optimizer that it built, under DeepSpeed's.
+    """
 
     def __init__(self, config: Config, topology: Topology, chunks: Any) -> None:
         self.config = config
@@ -78,14 +75,8 @@ class Engine:
         self.share = config.training.global_batch // topology.data.size
         self.micro_batch = config.training.micro_batch or self.share
         self._mark_tied_copy(chunks)
-        options = config.optimizer
-        optimizer = torch.optim.AdamW(
-            decay_groups(chunks, options.weight_decay),
-            lr=options.learning_rate,
-            betas=(options.beta1, options.beta2),
-            eps=options.epsilon,
-            fused=True,
-        )
+        self.method = optimizer_of(config)
+        optimizer = self.method.build(chunks)
         held = sum(parameter.numel() for parameter in chunks.parameters())
         self.in_fp32 = accumulates_in_fp32(config, topology.data.size)
         with sharding_optimizer() if self.in_fp32 else nullcontext():
@@ -101,7 +92,7 @@ class Engine:
         if self.stage == 0 and topology.data.size == 1:
             # Copies every gradient into a buffer and back to average it over one rank.
             self.deepspeed.enable_backward_allreduce = False
-        self.adam: Any = self.optimizer.optimizer if self.stage else self.optimizer
+        self.built: Any = self.optimizer.optimizer if self.stage else self.optimizer
         self.chunks: list[GPT] = list(chunks)
         self.parameters = [p for p in chunks.parameters() if p.requires_grad]
         if self.stage == 3:
@@ -156,8 +147,7 @@ class Engine:
                 skipped = NOT_FINITE * (~torch.isfinite(grad_norm)).float()
                 if self.spikes is not None:
                     skipped = self._guarded(self.spikes, losses, batch.target_tokens, skipped)
-                # The fused AdamW leaves everything as it is where this is 1, on the device.
-                self.adam.found_inf = (skipped > 0).float()
+                self.method.skip_where(self.built, (skipped > 0).float())
             self.deepspeed.step()
         if not self.owns_norm:
             grad_norm = self.deepspeed.get_global_grad_norm()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from pretrain.planning import Machine, make_plan
 from pretrain.planning.report import plan_lines
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.selection.selector import Selection
-from pretrain.tasks.base import Work, build_work
+from pretrain.tasks.base import Task
 from pretrain.training.health.rollback import roll_back
 from pretrain.training.health.step_guard import RollBackError
 from pretrain.training.health.stop_check import check_together
@@ -46,26 +45,26 @@ def run(config: Config, ranks: Ranks) -> int:
         The exit code: 0 for a run that is complete, STOPPED for one that was asked to stop and can
         go on from its last checkpoint.
     """
-    work = build_work(config)
+    task: Task = config.data.build(config)
     directory = RunDirectory(config.run.directory)
     stopper = Stopper(directory.path, config.training.max_minutes)
     if ranks.rank == 0:
         directory.prepare(config)
         stopper.forget()
-        directory.keep_tokenizer(work.tokenizer)
+        directory.keep_tokenizer(task.text_tokenizer)
     with topologies.start(config, ranks) as topology:
         from pretrain.training.health.heartbeat import Heartbeat
 
         heartbeat = Heartbeat(config.run, topology, directory.path)
         with heartbeat.beating():
-            return _run(config, topology, heartbeat, work, directory, stopper)
+            return _run(config, topology, heartbeat, task, directory, stopper)
 
 
 def _run(
     config: Config,
     topology: Topology,
     heartbeat: Heartbeat,
-    work: Work,
+    task: Task,
     directory: RunDirectory,
     stopper: Stopper,
 ) -> int:
@@ -86,17 +85,17 @@ def _run(
     folder = directory.path / CHECKPOINTS
     store = CheckpointStore(folder, config.checkpoint, topology, config.run.timeout_seconds)
     found, skipped = find(store, config)
-    vocabulary = found.vocabulary if found else config.vocabulary_size(work.tokenizer.size)
-    check_vocabulary(vocabulary, work.tokenizer.size)
+    vocabulary = found.vocabulary if found else config.vocabulary_size(task.tokenizer.size)
+    check_vocabulary(vocabulary, task.tokenizer.size)
     config.model.vocabulary_size = vocabulary  # whoever asks gets that of the checkpoint
     start = found.manifest.step if found else 0
     heartbeat.begin(start)
     passed = read_passed(directory.path / PASSED)
     state = found.manifest.state if found else {}
-    sampler = passing(work.sampler(state, passed.batch_of(start)), passed)
+    sampler = passing(task.sampler(state, passed.batch_of(start)), passed)
     saved = found.folder / SELECTION if found and found.manifest.has_table else None
-    schedule = SelectionSchedule(config, topology, work.fitter, sampler, saved)
-    selection = schedule.at(start)
+    schedule = SelectionSchedule(config, topology, task.fitter, sampler, saved)
+    selection = schedule.at(start).selection
     if found and not found.imported:
         check_selection(found.manifest.fingerprint, selection, found.folder)
     cost = model_cost(config.model, vocabulary)
@@ -104,7 +103,7 @@ def _run(
     if found:
         store.load(found.folder, found.manifest, engine)
     feed = BatchFeed(
-        work.source(schedule, sampler, topology),
+        task.batches(schedule, sampler, topology),
         topology,
         settings.global_batch // topology.data.size,
         config.model.sequence_length,
@@ -112,11 +111,11 @@ def _run(
         stop=lambda: bool(stopper.reason),
     )
     check = partial(check_together, stopper, topology)
-    evaluator = work.evaluator(Forward(topology, engine.deepspeed.module, check), schedule)
+    evaluator = task.evaluator(Forward(topology, engine.deepspeed.module, check), schedule)
     facts = {
         "vocabulary": vocabulary,
-        "tokenizer": work.tokenizer.fingerprint,
-        **work.facts,
+        "tokenizer": task.tokenizer.fingerprint,
+        **task.facts,
     }
     begun = time.perf_counter() - state.get("train_seconds", 0.0)
     callbacks: list[Callback] = [
@@ -125,7 +124,7 @@ def _run(
     ]
     if topology.is_first_rank:
         print(topology.describe())
-        print(f"{cost.parameters:,} parameters; {work.summary}")
+        print(f"{cost.parameters:,} parameters; {task.summary}")
         print(selection.table(), flush=True)
         for message in skipped:
             print(f"warning: skipped {message}", file=sys.stderr, flush=True)
@@ -167,14 +166,14 @@ def _run(
         tokens = settings.steps * settings.global_batch * config.model.sequence_length
         directory.finish(
             {
-                **asdict(evaluation),
+                **evaluation.record(),
                 "steps": settings.steps,
                 "tokens": tokens,
                 "model_flops": tokens * cost.flops_per_token,
                 "parameters": cost.parameters,
                 "train_seconds": seconds,
                 "resumed_at": start,
-                "fingerprint": schedule.current.fingerprint,
+                "fingerprint": schedule.current.selection.fingerprint,
                 "layout": topology.describe(),
             }
         )
@@ -235,8 +234,8 @@ def check_selection(expected: str, selection: Selection, folder: Path) -> None:
 
 def dry_run(config: Config, ranks: Ranks) -> None:
     """Build everything, run one made-up batch, print what it takes. Trains and writes nothing."""
-    work = build_work(config)
-    vocabulary = config.vocabulary_size(work.tokenizer.size)
+    task: Task = config.data.build(config)
+    vocabulary = config.vocabulary_size(task.tokenizer.size)
     with topologies.start(config, ranks) as topology:
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine

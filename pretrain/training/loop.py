@@ -9,7 +9,7 @@ from pretrain.config import Config
 from pretrain.data.loader import BatchFeed
 from pretrain.distributed.topology import Topology, device_name
 from pretrain.model.flops import ModelCost, peak_flops
-from pretrain.selection.selector import Selection
+from pretrain.selection.selector import Selector
 from pretrain.spans import span
 from pretrain.tasks.base import Evaluation, Evaluator
 from pretrain.training.callbacks import Callback, StepRecord, logged_grad_norm
@@ -72,7 +72,7 @@ def train(
     evaluator: Evaluator,
     cost: ModelCost,
     callbacks: Sequence[Callback],
-    owed: Selection | None = None,
+    owed: Selector | None = None,
 ) -> Evaluation | None:
     """Run the steps that are left; returns the last evaluation, None for a run that was stopped.
 
@@ -90,17 +90,17 @@ def train(
         settings.max_bad_steps, topology.is_first_rank, settings.on_bad_steps == "roll_back"
     )
     evaluation: Evaluation | None = None
-    selection = None
+    selector: Selector | None = None
     if owed is not None:
         evaluation = _evaluate(evaluator, owed, callbacks, engine.steps, meter)
         if evaluation is None:
             return None
         meter.restart()
     for step, batch in feed:
-        if batch.selection is not selection:
-            selection = batch.selection
+        if batch.selector is not selector:
+            selector = batch.selector
             for callback in callbacks:
-                callback.on_selection(step, selection)
+                callback.on_selection(step, selector.selection)
         rate = learning_rate(step, config)
         with span("data"):
             batch = batch.to(topology.device)
@@ -121,7 +121,7 @@ def train(
         for callback in callbacks:
             callback.on_step(done)
         if last or (settings.evaluate_every and done % settings.evaluate_every == 0):
-            evaluation = _evaluate(evaluator, batch.selection, callbacks, done, meter)
+            evaluation = _evaluate(evaluator, batch.selector, callbacks, done, meter)
             if evaluation is None:
                 return None
         if batch.stop and not last:
@@ -135,7 +135,7 @@ def train(
 
 def _evaluate(
     evaluator: Evaluator,
-    selection: Selection,
+    selector: Selector,
     callbacks: Sequence[Callback],
     done: int,
     meter: Meter,
@@ -143,7 +143,7 @@ def _evaluate(
     """Score the model after `done` steps; None, and the run is stopped, where it was asked to."""
     try:
         with span("evaluation"):
-            evaluation = evaluator.run(selection)
+            evaluation = evaluator.run(selector)
     except StoppedError:
         _stop(callbacks, done)
         return None

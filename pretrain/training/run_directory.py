@@ -14,7 +14,6 @@ from pretrain.data.tokenizers import TextTokenizer, Tokenizer, save_tokenizer
 from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import write_text
-from pretrain.tasks.multilabel.data import LabelTokenizer
 from pretrain.training.checkpoint.compatibility import any_checkpoint, changes
 
 RESULT = "result.json"
@@ -80,9 +79,9 @@ class RunDirectory:
         Raises:
             UserError: it cannot be written.
         """
-        text = tokenizer.text if isinstance(tokenizer, LabelTokenizer) else tokenizer
-        if isinstance(text, TextTokenizer):
-            save_tokenizer(text, (self.path / "vocabulary").with_suffix(ending_of(text)))
+        if isinstance(tokenizer, TextTokenizer):
+            path = (self.path / "vocabulary").with_suffix(ending_of(tokenizer))
+            save_tokenizer(tokenizer, path)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run as complete."""

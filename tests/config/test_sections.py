@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from pretrain import registry
-from pretrain.config import Config, load_config, parse_arguments
+from pretrain.config import load_config, parse_arguments
+from pretrain.config.command_line import options_class
 from pretrain.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,7 @@ def test_there_are_shipped_configurations():
 
 
 def test_every_field_is_documented():
-    for section in Config.model_fields.values():
+    for section in options_class().model_fields.values():
         for name, field in section.annotation.model_fields.items():
             assert field.description, name
 

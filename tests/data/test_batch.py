@@ -2,12 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import DataConfig
 from pretrain.data.batch import Batch, Sampler
-from pretrain.data.fixed_width import assemble, check_length
 from pretrain.data.tokenizers import SymbolTokenizer
-from pretrain.errors import ConfigError
-from pretrain.tasks.arithmetic.data import Arithmetic
 
 
 def test_a_step_is_the_same_for_any_number_of_ranks():
@@ -37,27 +33,6 @@ def test_going_back_to_an_earlier_step_gives_the_same_examples():
 def test_the_seed_counts():
     steps = [Sampler(1000, 100, seed).indices(0, 0, 1) for seed in (0, 1)]
     assert not np.array_equal(*steps)
-
-
-def test_assemble_masks_the_target_only():
-    tokens, labels, mask = assemble(np.array([[1, 2, 3]]), np.array([[7, 8]]), 6, pad_id=9)
-    assert tokens.tolist() == [[1, 2, 3, 7, 8, 9]]
-    assert labels.tolist() == [[2, 3, 7, 8, 9, 9]]
-    assert mask.tolist() == [[0, 0, 1, 1, 0, 0]]
-
-
-def test_assemble_fits_exactly():
-    tokens, labels, mask = assemble(np.array([[1, 2, 3]]), np.array([[7, 8]]), 4, pad_id=9)
-    assert tokens.tolist() == [[1, 2, 3, 7]]
-    assert labels.tolist() == [[2, 3, 7, 8]]
-    assert mask.sum() == 2
-
-
-def test_a_sequence_that_is_too_short_is_refused():
-    task = Arithmetic(DataConfig())
-    check_length(task, 9)
-    with pytest.raises(ConfigError, match=r"model.sequence_length 8 .* 9"):
-        check_length(task, 8)
 
 
 def test_micro_batches_keep_the_count():

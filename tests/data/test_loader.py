@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pretrain.config import DataConfig, load_config
-from pretrain.data.batch import ExampleSource, Sampler
+from pretrain.config import load_config
+from pretrain.data.batch import Sampler
 from pretrain.data.loader import BatchFeed
 from pretrain.distributed import topology
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
+from pretrain.tasks.fixed_width.batches import ExampleBatches
 from pretrain.testing.processes import run_gang
 
 
@@ -23,9 +25,9 @@ class Backwards:
 
 
 def feed_of(here: topology.Topology, transform, batch: int, steps: int, ahead: int = 2):
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     rank = 0 if here.readers is None else here.readers.rank
-    source = ExampleSource(
+    source = ExampleBatches(
         task,
         Sampler(len(task.train), batch, 3),
         lambda step: SimpleNamespace(transform=transform),
@@ -59,7 +61,7 @@ def test_ranks_get_their_share_and_copies_get_the_same():
 
 
 def test_targets_are_transformed():
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     with topology.start(load_config(None, {})) as here:
         feed = feed_of(here, Backwards(), 4, 1)
         ((_, batch),) = feed

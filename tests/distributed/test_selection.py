@@ -213,14 +213,12 @@ def test_the_bytes_sent_are_those_of_the_formula(ranks):
 
 def share_out(parallel: dict) -> tuple[bool, tuple[int, ...], str]:
     from pretrain.selection.schedule import SelectionSchedule
-    from pretrain.tasks.base import build_work
 
     config = load_config(None, {"parallel": parallel, "run": {"progress": False}})
     with topology.start(config) as here:
-        work = build_work(config)
-        selection = SelectionSchedule(
-            config, here, work.fitter, Sampler(work.examples, 4, 0)
-        ).current
+        task = config.data.build(config)
+        sampler = Sampler(task.examples, 4, 0)
+        selection = SelectionSchedule(config, here, task.fitter, sampler).current.selection
         return here.readers is not None, selection.rows_per_rank, selection.fingerprint
 
 

@@ -11,11 +11,9 @@ from pretrain.data.batch import Sampler
 from pretrain.distributed import topology
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
-from pretrain.selection import selector
 from pretrain.selection.schedule import SelectionSchedule
-from pretrain.selection.table import store as artifact
+from pretrain.selection.table.manifest import read_manifest
 from pretrain.selection.table.positions import count_positions
-from pretrain.tasks.base import build_work
 from pretrain.testing.processes import run_gang
 from tools.fit_selection import main as fit_selection
 
@@ -32,17 +30,17 @@ def make_config(**selection) -> Config:
 
 
 def schedule_of(config: Config, here: topology.Topology) -> SelectionSchedule:
-    work = build_work(config)
-    return SelectionSchedule(config, here, work.fitter, Sampler(work.examples, 12, 5))
+    task = config.data.build(config)
+    return SelectionSchedule(config, here, task.fitter, Sampler(task.examples, 12, 5))
 
 
 def test_a_table_that_belongs_to_the_run_is_used_and_another_is_refused(tmp_path):
     folder = tmp_path / "t"
     with topology.start(make_config()) as here:
-        fitted = schedule_of(make_config(), here).current
-        written = schedule_of(make_config(table=folder), here).current
+        fitted = schedule_of(make_config(), here).current.selection
+        written = schedule_of(make_config(table=folder), here).current.selection
         assert folder.exists()
-        loaded = schedule_of(make_config(table=folder), here).current
+        loaded = schedule_of(make_config(table=folder), here).current.selection
         with pytest.raises(UserError, match="does not belong to this run"):
             schedule_of(make_config(table=folder, estimator="joint"), here)
     assert fitted.bits == written.bits == loaded.bits
@@ -61,7 +59,7 @@ def refreshed(folder: str, steps: int) -> list[str]:
     config = make_config(refresh_every=3)
     with topology.start(config) as here:
         schedule = schedule_of(config, here)
-        prints = [schedule(step).fingerprint for step in range(steps)]
+        prints = [schedule(step).selection.fingerprint for step in range(steps)]
         schedule.save(Path(folder))
     return prints
 
@@ -71,7 +69,7 @@ def resumed(folder: str, first: int, steps: int) -> list[str]:
     with topology.start(config) as here:
         schedule = schedule_of(config, here)
         schedule.restore(Path(folder))
-        return [schedule(step).fingerprint for step in range(first, steps)]
+        return [schedule(step).selection.fingerprint for step in range(first, steps)]
 
 
 @pytest.mark.distributed
@@ -80,20 +78,21 @@ def test_a_refresh_counts_the_batches_and_is_the_same_for_any_number_of_ranks(tm
     assert single[0] == single[2] != single[3] == single[5] != single[6]
     for ranks in (2, 3):
         assert run_gang(ranks, [(refreshed, str(tmp_path / str(ranks)), 8)])[0] == [single] * ranks
-    assert len({artifact.read_manifest(tmp_path / str(n)).fingerprint for n in (1, 2, 3)}) == 1
+    assert len({read_manifest(tmp_path / str(n)).fingerprint for n in (1, 2, 3)}) == 1
     # Steps 6 and 7 were asked for, the table knows 0 to 5: going on from step 5 or 6 is the same.
     for first in (5, 6):
         assert run_gang(1, [(resumed, str(tmp_path / "2"), first, 8)])[0][0] == single[first:]
     # By hand: the training split and the batches of steps 0 to 5.
     config = make_config()
-    task = build_work(config).task
-    sampler = Sampler(len(task.train), 12, 5)
+    task = config.data.build(config)
+    train = task.dataset.train
+    sampler = Sampler(len(train), 12, 5)
     seen = np.concatenate([sampler.indices(step, 0, 1) for step in range(6)])
-    everything = np.concatenate([np.arange(len(task.train)), seen])
+    everything = np.concatenate([np.arange(len(train)), seen])
     table = count_positions(
-        task.train.features[everything], task.train.target[everything], [(i,) for i in range(4)], 10
+        train.features[everything], train.target[everything], [(i,) for i in range(4)], 10
     )
-    by_hand = selector.select(config.selection, table, task.unit_names)
+    by_hand = task.fitter.select(table)
     assert by_hand.fingerprint == single[7]
 
 
@@ -144,6 +143,6 @@ def test_a_table_fitted_as_a_job_is_loaded_by_a_run(tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     with topology.start(make_config(table=folder)) as here:
         assert (
-            schedule_of(make_config(table=folder), here).current.fingerprint
+            schedule_of(make_config(table=folder), here).current.selection.fingerprint
             == report["selection"]["fingerprint"]
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.distributed.ranks import free_port
+from tests.data.corpora import made_up, save_letters, write_corpus
 from tools.fit_selection import main
 
 SMOKE = "configs/smoke/multiplication.yaml"
@@ -48,6 +49,39 @@ def test_what_is_missing_is_said(capsys):
     arguments = ["--out", "x", "--selection.estimator", "v_information"]
     assert main(["--config", SMOKE, *arguments]) == 2
     assert "has no table" in capsys.readouterr().err
+
+
+def data_of(name: str, folder: Path) -> list[str]:
+    """Options that a smoke configuration needs besides: corpora are made first."""
+    if name != "corpus":
+        return []
+    prefix = write_corpus(folder / "c", made_up(200, seed=0))
+    blend = ["--data.blend", f"{prefix}:1"]
+    return [*blend, "--data.tokenizer", str(save_letters(folder))]
+
+
+@pytest.mark.parametrize("name", ["multiplication", "debtags", "shakespeare", "corpus"])
+def test_a_table_that_does_not_fit_is_one_line(tmp_path, capsys, name):
+    arguments = ["--config", f"configs/smoke/{name}.yaml", *data_of(name, tmp_path)]
+    out = tmp_path / "t"
+    small = ["--selection.memory_gb", "1e-7"]
+    assert main([*arguments, *small, "--out", str(out)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    assert line.startswith("error: selection.memory_gb 1e-07: ")
+    assert "raise the memory budget" in line
+    assert not out.exists()
+
+
+def test_a_table_that_is_there_has_to_fit_too(tmp_path, capsys):
+    fitted(capsys, "--out", str(tmp_path / "a"))
+    small = ["--config", SMOKE, "--selection.memory_gb", "1e-7"]
+    for more in (["--out", "a"], ["--out", "b", "--add", "a", "--add", "a"]):
+        arguments = [str(tmp_path / each) if each in "ab" else each for each in more]
+        assert main([*small, *arguments]) == 2
+        assert capsys.readouterr().err.startswith("error: selection.memory_gb 1e-07: ")
+    assert not (tmp_path / "b").exists()
 
 
 LAUNCHERS = {

@@ -23,9 +23,9 @@ from pretrain.data.tokenizers import split_words
 from pretrain.errors import ConfigError, UserError
 from pretrain.progress import progress_bar
 from pretrain.ragged import Documents
+from pretrain.tasks.multilabel.config import MultilabelData
 from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, split
-from pretrain.tasks.multilabel.scores import LabelCounts, count_labels
-from pretrain.tasks.multilabel.task import MANY
+from pretrain.tasks.multilabel.scores import MANY, LabelCounts, count_labels
 
 THRESHOLD = 0.5
 
@@ -121,7 +121,7 @@ def scores(chances: np.ndarray, actual: Documents, length: float) -> dict[str, f
 
 def _shown(counts: LabelCounts, way: str) -> dict[str, float]:
     """Every score at the threshold; micro-F1 and length otherwise."""
-    metrics = counts.metrics()
+    metrics = {metric.name: metric.value for metric in counts.metrics()}
     if not way:
         return metrics
     return {name: metrics[name] for name in ("micro_f1", "predicted_length")}
@@ -133,7 +133,10 @@ def run(config: Config, strength: float, whole_text: bool, shown: bool) -> dict[
     task = Multilabel(config)
     words: list[list[Sequence[Any]]]
     if whole_text:
-        words = [[split_words(example.text) for example in side] for side in split(config.data)]
+        words = [
+            [split_words(example.text) for example in side]
+            for side in split(MultilabelData.of(config))
+        ]
     else:
         words = [_tokens(task.train.source), _tokens(task.test.source)]
     test = task.test.head(config.training.evaluation_examples)
@@ -197,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.baselines.labels", add_options
         )
-        if config.data.task != "multilabel":
+        if not isinstance(config.data, MultilabelData):
             raise ConfigError(
                 f"data.task {config.data.task}: this is the baseline of multilabel; give a "
                 "configuration such as configs/smoke/debtags.yaml"

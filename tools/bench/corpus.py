@@ -83,9 +83,10 @@ def memory_mib() -> dict[str, float]:
 def read(prefix: Path, strategy: str, batch: int, length: int, steps: int) -> dict[str, Any]:
     """Open a corpus, serve batches, and say how long each took."""
     from pretrain.config import load_config
+    from pretrain.selection.selector import Selection
+    from pretrain.tasks.text.batches import PackedBatches
     from pretrain.tasks.text.corpus import BlendedCorpus
-    from pretrain.tasks.text.data import Chooser, PlannedText
-    from pretrain.tasks.text.task import transform_of
+    from pretrain.tasks.text.selection import Chooser, transform_of
 
     config = load_config(
         None,
@@ -106,14 +107,13 @@ def read(prefix: Path, strategy: str, batch: int, length: int, steps: int) -> di
     transform = transform_of(strategy, corpus.tokenizer)
     sampler = corpus.sampler(corpus.train.packed(transform, length), config)
     end = corpus.tokenizer.special("<end>")
-    reader = PlannedText(
-        corpus.train, Chooser(strategy), transform, end, sampler, lambda _: None, 0, 1, length
-    )
+    chooser = Chooser(Selection(strategy))
+    reader = PackedBatches(corpus.train, transform, end, sampler, lambda _: chooser, 0, 1, length)
     opened = time.perf_counter()
-    reader.read(0, None)
+    reader.read(0, chooser)
     first = time.perf_counter()
     for step in range(1, steps):
-        reader.read(step, None)
+        reader.read(step, chooser)
     done = time.perf_counter()
     after = memory_mib()
     return {

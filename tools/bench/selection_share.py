@@ -27,8 +27,11 @@ from pretrain.distributed.ranks import Ranks
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.selection.estimators.pointwise import Pointwise, Scorer
 from pretrain.selection.orders.transforms import Insert
+from pretrain.selection.selector import Selection
 from pretrain.selection.table.counts import count_pairs, window
-from pretrain.tasks.text.data import Chooser, PlannedText, Text
+from pretrain.tasks.text.batches import PackedBatches
+from pretrain.tasks.text.data import Text
+from pretrain.tasks.text.selection import Chooser
 
 ALONE = Ranks("none", 0, 1, 0, 1)
 SENTENCE = 20
@@ -55,7 +58,7 @@ def bench_config(vocabulary: int, threads: int) -> Config:
     )
 
 
-def planned_text(tokens: np.ndarray, vocabulary: int, config: Config) -> PlannedText:
+def planned_text(tokens: np.ndarray, vocabulary: int, config: Config) -> PackedBatches:
     """The text, its fitted table and the source of batches."""
     whole = tokens[: len(tokens) // SENTENCE * SENTENCE]
     sentences = Documents.from_rows(whole.reshape(-1, SENTENCE))
@@ -65,9 +68,9 @@ def planned_text(tokens: np.ndarray, vocabulary: int, config: Config) -> Planned
     length, training = config.model.sequence_length, config.training
     text = Text(sentences, np.array([0, len(sentences)]))
     sampler = Sampler(text.packed(insert, length).sequences, training.global_batch, training.seed)
-    chooser = Chooser("max_mi", Scorer(table, Pointwise()))
+    chooser = Chooser(Selection("max_mi"), Scorer(table, Pointwise()))
     end = vocabulary + 2
-    return PlannedText(text, chooser, insert, end, sampler, lambda _: None, 0, 1, length)
+    return PackedBatches(text, insert, end, sampler, lambda _: chooser, 0, 1, length)
 
 
 class _Side:

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from pretrain.config import Config, DataConfig, load_config
+from pretrain.config import Config, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.training.checkpoint.compatibility import CHECKPOINTS, completed
 from pretrain.training.checkpoint.manifest import saved_step
 from pretrain.training.run_directory import CONFIG, EVALUATIONS, SELECTION, RunDirectory
 from tools.comparison.variants import Variant
@@ -55,14 +55,14 @@ class Run:
         path = self.directory / CONFIG
         if not path.exists():
             return None
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = completed(yaml.safe_load(path.read_text(encoding="utf-8")), self.config)
         wanted = yaml.safe_load(self.config.to_yaml())
         different = [
-            f"{section}.{field} is {found.get(section, {}).get(field)!r} there, {value!r} here"
+            f"{section}.{field} is {found[section][field]!r} there, {value!r} here"
             for section, fields in wanted.items()
             if section != "run"
             for field, value in fields.items()
-            if found.get(section, {}).get(field) != value
+            if found[section][field] != value
         ]
         if different:
             raise ConfigError(
@@ -147,14 +147,4 @@ def load_run(run: Run) -> RunResult:
 
 def title(config: Config) -> str:
     """What is learned, and for how long."""
-    return f"{_what(config.data)}, {config.training.steps:,} steps"
-
-
-def _what(data: DataConfig) -> str:
-    if data.task == "arithmetic":
-        second = "" if data.second_digits == data.digits else f" by {data.second_digits}"
-        return f"{data.digits}{second}-digit {data.operation}"
-    if data.blend is not None:
-        return f"text of {', '.join(source.prefix.name for source in data.blend)}"
-    name = data.path.name if data.path is not None else "no file"
-    return f"labels of {name}" if data.task == "multilabel" else f"text of {name}"
+    return f"{config.data.title()}, {config.training.steps:,} steps"

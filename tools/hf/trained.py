@@ -204,6 +204,6 @@ def _made_again(config: Config) -> Tokenizer:
 
         return Multilabel(config).tokenizer
     from pretrain.data.held_out import text_tokenizer
-    from pretrain.tasks.text.data import split
+    from pretrain.tasks.text.text_file import split
 
     return text_tokenizer(config.data, split(config.data)[0])

@@ -50,7 +50,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.selection.orders.learned import LearnedSettings, Learner, Progress
+from pretrain.selection.orders.decoder import LearnedSettings, Learner, Progress
 from pretrain.selection.orders.strategies import Order
 
 CHECKPOINTS = 20

@@ -29,6 +29,7 @@ from pretrain.selection.table import kernels
 from pretrain.selection.table.collectives import add_up, gather_numbers
 from pretrain.selection.table.counts import ShardedCounts
 from pretrain.selection.table.positions import Slots
+from pretrain.selection.table.sharding import BudgetError
 
 Correction = Literal["none", "miller_madow", "shrinkage"]
 CORRECTIONS: tuple[Correction, ...] = ("none", "miller_madow", "shrinkage")
@@ -132,8 +133,9 @@ def mutual_information(counts: ShardedCounts, correction: Correction = "none") -
         correction: "none", "miller_madow" or "shrinkage".
 
     Raises:
-        ValueError: nothing was counted, the correction is unknown, rows are missing (top_k), or
-            features are not exclusive (presence of words).
+        ValueError: nothing was counted, the correction is unknown, or features are not exclusive
+            (presence of words).
+        BudgetError: rows are missing (top_k).
     """
     marginals = counts.marginals
     if marginals.total == 0:
@@ -141,7 +143,7 @@ def mutual_information(counts: ShardedCounts, correction: Correction = "none") -
     if correction not in CORRECTIONS:
         raise ValueError(f"unknown correction {correction!r}; use {', '.join(CORRECTIONS)}")
     if counts.layout == "top_k":
-        raise ValueError(
+        raise BudgetError(
             "mutual information needs every row, and this table has layout top_k; raise the "
             "memory budget, use more ranks, or score by pmi"
         )
@@ -185,12 +187,16 @@ def presence_information(
         top: see `reduce`; where there are fewer words, the others count as 0.
 
     Raises:
-        ValueError: the table was not counted with presence, lacks rows, or is empty.
+        ValueError: the table was not counted with presence, or is empty.
+        BudgetError: it lacks rows (top_k).
     """
     if not counts.pairs.presence:
         raise ValueError("label information needs presence counts; count with Pairs(presence=True)")
     if counts.layout == "top_k":
-        raise ValueError("label information needs every row, and this table has layout top_k")
+        raise BudgetError(
+            "label information needs every row, and this table has layout top_k; raise the memory "
+            "budget, use more ranks, or score by pmi"
+        )
     if reduce not in ("sum", "top") or top < 1:
         raise ValueError(f"reduce is {reduce!r} with top {top}; use sum, or top with 1 or more")
     marginals = counts.marginals

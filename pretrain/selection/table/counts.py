@@ -19,7 +19,13 @@ from pretrain.selection.table import kernels
 from pretrain.selection.table.collectives import Arriving, add_up_together, join, together, world
 from pretrain.selection.table.device_counts import DeviceBlock
 from pretrain.selection.table.rows import Table
-from pretrain.selection.table.sharding import LayoutChoice, Plan, assign_rows, plan_table
+from pretrain.selection.table.sharding import (
+    BudgetError,
+    LayoutChoice,
+    Plan,
+    assign_rows,
+    plan_table,
+)
 
 Progress = Callable[[int], object]
 """Called with the tokens that were just done."""
@@ -262,7 +268,8 @@ class ShardedCounts:
             device: count there, in torch, instead of in compiled loops on the CPU.
 
         Raises:
-            ValueError: these are other examples, or the device has too little memory.
+            ValueError: these are other examples.
+            BudgetError: the device has too little memory.
             UserError: another rank gave up or died.
         """
         self._count(self._arriving(stream), progress, device)
@@ -295,7 +302,7 @@ class ShardedCounts:
         """Count more examples into the table, whose rows stay where they are.
 
         Raises:
-            ValueError: this rank's rows would outgrow `budget` bytes; nothing was changed then.
+            BudgetError: this rank's rows would outgrow `budget` bytes; nothing was changed then.
         """
         arriving = self._arriving(stream)
         more = measure(stream, self.rows, self.columns, self.pairs, self.group, progress)
@@ -311,8 +318,8 @@ class ShardedCounts:
             return
         try:
             room = plan_table(pairs[owned], self.columns, budget, 1, "sparse")
-        except ValueError as error:
-            raise ValueError(
+        except BudgetError as error:
+            raise BudgetError(
                 f"with the new examples the table outgrows rank {world(self.group)[0]}, whose "
                 f"memory budget is {budget:,} bytes; raise the budget, use more ranks, or stop "
                 "refreshing"
@@ -362,7 +369,7 @@ def empty_counts(
     """Room for the pairs that `marginals` announce, dealt out over the ranks of `group`.
 
     Raises:
-        ValueError: the layout that is asked for does not fit the budget.
+        BudgetError: the layout that is asked for does not fit the budget.
     """
     rank, ranks = world(group)
     columns = len(marginals.columns)
@@ -414,7 +421,8 @@ def count_pairs(
         device: count there, in torch, instead of in compiled loops on the CPU.
 
     Raises:
-        ValueError: a feature or unit is out of range, or the layout does not fit the budget.
+        ValueError: a feature or unit is out of range.
+        BudgetError: the layout does not fit the budget, or the device has too little memory.
         UserError: another rank gave up or died.
     """
     arriving = _arriving(stream, rows, columns, pairs, group)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pretrain.ragged import Documents, Examples
 from pretrain.selection.table.rows import Table
+from pretrain.selection.table.sharding import BudgetError
 
 PAIRS_AT_ONCE = 1 << 24
 
@@ -24,7 +25,7 @@ class DeviceBlock:
         device: where it lies.
 
     Raises:
-        ValueError: the block takes more than the device's free memory.
+        BudgetError: the block takes more than the device's free memory.
     """
 
     def __init__(self, local: np.ndarray, rows: int, columns: int, device: torch.device) -> None:
@@ -32,7 +33,7 @@ class DeviceBlock:
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if needed > free // 2:
-                raise ValueError(
+                raise BudgetError(
                     f"a block of {rows:,} rows x {columns:,} columns takes {needed:,} bytes, half "
                     f"of the device's free memory is {free // 2:,}; count on the CPU, or use more "
                     "ranks"

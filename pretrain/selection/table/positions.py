@@ -80,6 +80,15 @@ class PositionCounts:
         return _stream(self.keys, source, target, self.slots, self.vocabulary, chunk_tokens)
 
 
+Content = ShardedCounts | PositionCounts
+"""Either kind of table."""
+
+
+def counts_of(table: Content) -> ShardedCounts:
+    """The pair counts of either kind of table."""
+    return table.counts if isinstance(table, PositionCounts) else table
+
+
 def _check(name: str, values: np.ndarray, vocabulary: int) -> None:
     if values.size and not 0 <= values.min() <= values.max() < vocabulary:
         raise ValueError(
@@ -131,7 +140,8 @@ def count_positions(
             :func:`pretrain.selection.table.counts.count_pairs`.
 
     Raises:
-        ValueError: a value is out of range, keys do not fit 64 bits, or the table does not fit.
+        ValueError: a value is out of range, or keys do not fit 64 bits.
+        BudgetError: the table does not fit the budget.
         UserError: another rank gave up or died.
     """
     _check("source", source, vocabulary)

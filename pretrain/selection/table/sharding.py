@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from pretrain.selection.table.kernels import deal_out
+from pretrain.selection.table.kernels.rows import compiled
 
 Layout = Literal["dense", "sparse", "top_k"]
 LayoutChoice = Literal["auto", "dense", "sparse", "top_k"]
@@ -33,6 +33,10 @@ DENSE_LIMIT = 64 << 20
 """Bytes up to which a table is dense unless asked otherwise."""
 SLACK = 1.1
 """Room of a rank above the even share of bytes."""
+
+
+class BudgetError(ValueError):
+    """A table that takes more bytes than it may have; the message says what would do."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def plan_table(
         top_k: rows of layout top_k; as many as fit if not given.
 
     Raises:
-        ValueError: the layout that is asked for does not fit; the message says what would.
+        BudgetError: the layout that is asked for does not fit; the message says what would.
     """
     available = shared_budget(budget, ranks)
     everything = np.ones(len(pairs), dtype=bool)
@@ -106,7 +110,7 @@ def plan_table(
     if top_k is None:
         top_k = int(np.searchsorted(np.cumsum(sparse.sizes[order]), available, side="right"))
     if top_k == 0:
-        raise ValueError(
+        raise BudgetError(
             f"not one row of {columns:,} columns fits {ranks} rank(s) of {budget:,} bytes; raise "
             "the memory budget"
         )
@@ -122,7 +126,7 @@ def plan_table(
 
 def _fitting(plan: Plan, available: int, budget: int, ranks: int) -> Plan:
     if plan.bytes > available:
-        raise ValueError(
+        raise BudgetError(
             f"layout {plan.layout} takes {plan.bytes:,} bytes, {ranks} rank(s) of {budget:,} bytes "
             f"hold {available:,}; use more ranks, a larger memory budget, or layout auto"
         )
@@ -150,3 +154,31 @@ def assign_rows(work: np.ndarray, sizes: np.ndarray, ranks: int) -> np.ndarray:
     order = np.argsort(-work, kind="stable")
     room = int(SLACK * float(sizes.sum()) / ranks)
     return deal_out(work, sizes, order, ranks, max(room, int(sizes.max(initial=0))))
+
+
+@compiled
+def deal_out(
+    work: np.ndarray, size: np.ndarray, order: np.ndarray, ranks: int, room: int
+) -> np.ndarray:
+    """Owner of each row of `order`; see :func:`assign_rows`."""
+    owners = np.zeros(len(work), np.int32)
+    load = np.zeros(ranks, np.int64)
+    held = np.zeros(ranks, np.int64)
+    for row in order:
+        chosen = -1
+        for rank in range(ranks):
+            if held[rank] + size[row] > room:
+                continue
+            if (
+                chosen < 0
+                or load[rank] < load[chosen]
+                or (load[rank] == load[chosen] and held[rank] < held[chosen])
+            ):
+                chosen = rank
+        if chosen < 0:
+            # It fits nowhere: to the rank that holds least.
+            chosen = int(np.argmin(held))
+        load[chosen] += work[row]
+        held[chosen] += size[row]
+        owners[row] = chosen
+    return owners

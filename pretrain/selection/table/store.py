@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,88 +37,36 @@ from pretrain.selection.table.counts import (
     ShardedCounts,
     empty_counts,
 )
-from pretrain.selection.table.positions import PositionCounts
-
-FORMAT = 1
-MANIFEST = "manifest.json"
-MARGINALS = "marginals.safetensors"
-Json = dict[str, Any]
-Content = ShardedCounts | PositionCounts
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a folder holds.
-
-    Attributes:
-        path: the folder.
-        values: the JSON object, checked for its format and keys.
-    """
-
-    path: Path
-    values: Json
-
-    @property
-    def fingerprint(self) -> str:
-        """Of every count; the same for any number of ranks."""
-        return str(self.values["fingerprint"])
-
-    @property
-    def made_from(self) -> Json:
-        """Corpus, tokenizer and estimator."""
-        return dict(self.values["made_from"])
-
-    @property
-    def state(self) -> Json:
-        """What the one who saved the table wanted to remember."""
-        return dict(self.values["state"])
-
-    def check_made_from(self, expected: Mapping[str, Any]) -> None:
-        """Check that the table was made from what is expected.
-
-        Raises:
-            UserError: names what differs.
-        """
-        found = self.made_from
-        differing = [
-            f"{name}: the table's is {_short(found.get(name))}, this run's {_short(value)}"
-            for name, value in expected.items()
-            if found.get(name) != value
-        ]
-        if differing:
-            raise UserError(
-                f"selection table {self.path} does not belong to this run\n  "
-                + "\n  ".join(differing)
-                + "\n  fit it again into another folder (python -m tools.fit_selection), or set "
-                "selection.table to one that fits"
-            )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+from pretrain.selection.table.manifest import (
+    FORMAT,
+    MANIFEST,
+    MARGINALS,
+    Json,
+    Manifest,
+    check_alike,
+    check_content,
+    check_marginals,
+    read_manifest,
+)
+from pretrain.selection.table.positions import Content, PositionCounts, counts_of
 
 
 def fingerprint_of(content: Content) -> str:
     """Hash of all cells and marginals, the same on every rank and for any number of ranks."""
-    counts, keys = _split(content)
+    counts = counts_of(content)
     start, cols, values = counts.table.cells()
     rows = np.repeat(counts.owned, np.diff(start))
     marginals = counts.marginals
     cells = add_up(kernels.hash_cells(rows, cols, values), counts.group)
     parts = [cells, marginals.rows, marginals.columns, marginals.pairs]
-    if keys is not None:
-        parts.append(keys.keys)
+    if isinstance(content, PositionCounts):
+        parts.append(content.keys)
     digest = hashlib.sha256(
         json.dumps([marginals.total, marginals.documents, asdict(counts.pairs)]).encode()
     )
     for part in parts:
         digest.update(np.ascontiguousarray(part, dtype=np.int64).tobytes())
     return digest.hexdigest()[:32]
-
-
-def _split(content: Content) -> tuple[ShardedCounts, PositionCounts | None]:
-    return (content.counts, content) if isinstance(content, PositionCounts) else (content, None)
 
 
 @contextmanager
@@ -159,7 +107,7 @@ def save(
     Raises:
         UserError: the folder is there already, or cannot be written; nothing is left behind.
     """
-    counts, _ = _split(content)
+    counts = counts_of(content)
     rank, ranks = world(counts.group)
     group = counts.group
     partial = path.with_name(f".{path.name}.partial")
@@ -230,7 +178,8 @@ def _describe(
     made_from: Mapping[str, Any],
     state: Mapping[str, Any],
 ) -> Json:
-    counts, positions = _split(content)
+    counts = counts_of(content)
+    positions = content if isinstance(content, PositionCounts) else None
     marginals = counts.marginals
     arrays = {
         "rows": marginals.rows,
@@ -260,60 +209,6 @@ def _describe(
     }
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of a table's folder, with the sizes of its files checked.
-
-    Raises:
-        UserError: names the file, what was found and what to do.
-    """
-    file = path / MANIFEST
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} holds no selection table ({MANIFEST} is missing); make one with python -m "
-            "tools.fit_selection"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}; fit the table again") from error
-    expected = (
-        "fingerprint", "made_from", "state", "pairs", "layout", "rows", "rows_kept", "columns",
-        "total", "documents", "positions", "marginals", "shards",
-    )  # fmt: skip
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        found = values.get("format") if isinstance(values, dict) else type(values).__name__
-        raise UserError(f"{file} has format {found}, expected {FORMAT}; fit the table again")
-    missing = [name for name in expected if name not in values]
-    if missing:
-        raise UserError(f"{file} lacks {', '.join(missing)}; fit the table again")
-    for part in (values["marginals"], *values["shards"]):
-        _check_size(path, part)
-    return Manifest(path, values)
-
-
-def _check_size(path: Path, part: Json) -> None:
-    name = part["file"]
-    if Path(name).name != name:
-        raise UserError(f"{path / MANIFEST} names {name!r}, which lies outside its folder")
-    try:
-        found = (path / name).stat().st_size
-    except OSError as error:
-        raise UserError(f"{path / name}: {error.strerror}; fit the table again") from error
-    if found != part["bytes"]:
-        raise UserError(
-            f"{path / name} has {found:,} bytes, the manifest says {part['bytes']:,}: it was cut "
-            "short or changed; copy it again, or fit the table again"
-        )
-
-
-def _check_content(path: Path, part: Json) -> None:
-    if checksum(path / part["file"]) != part["sha256"]:
-        raise UserError(
-            f"{path / part['file']} was changed or damaged: its SHA-256 is not the manifest's; "
-            "copy it again, or fit the table again"
-        )
-
-
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="numpy") as file:
@@ -339,7 +234,7 @@ def load(
 
     Raises:
         UserError: a file is missing, damaged or does not fit the others, or another rank failed.
-        ValueError: the table does not fit the budget.
+        BudgetError: the table does not fit the budget.
     """
     folders = [paths] if isinstance(paths, Path) else list(paths)
     rank, ranks = world(group)
@@ -347,16 +242,16 @@ def load(
         manifests = [read_manifest(folder) for folder in folders]
         first = manifests[0]
         for other in manifests[1:]:
-            _check_alike(first, other)
+            check_alike(first, other)
         parts = [(m.path, part) for m in manifests for part in m.values["shards"]]
         # Each file is checked by one rank; the marginals, which all read, by all.
         for path, part in parts[rank::ranks]:
-            _check_content(path, part)
+            check_content(path, part)
         for manifest in manifests:
-            _check_content(manifest.path, manifest.values["marginals"])
+            check_content(manifest.path, manifest.values["marginals"])
         shared = [_read(manifest.path / MARGINALS) for manifest in manifests]
         for manifest, arrays in zip(manifests, shared, strict=True):
-            _check_marginals(manifest, arrays)
+            check_marginals(manifest, arrays)
         keys = [arrays.get("keys", np.zeros(0, np.int64)) for arrays in shared]
         if any(not np.array_equal(keys[0], other) for other in keys[1:]):
             raise UserError(f"{folders[0]} and the other tables have different features")
@@ -373,21 +268,6 @@ def load(
     counts.unit_width = vocabulary
     counts.row_groups = keys[0] // vocabulary ** max(len(slot) for slot in slots)
     return PositionCounts(counts, keys[0], slots, vocabulary), first
-
-
-def _check_alike(first: Manifest, other: Manifest) -> None:
-    for name in ("pairs", "rows", "columns", "positions"):
-        if first.values[name] != other.values[name]:
-            raise UserError(
-                f"{other.path} cannot be added to {first.path}: its {name} are "
-                f"{_short(other.values[name])}, not {_short(first.values[name])}"
-            )
-    for manifest in (first, other):
-        if manifest.values["layout"] == "top_k":
-            raise UserError(
-                f"{manifest.path} has layout top_k, which lacks rows and cannot be added to "
-                "another table; fit it with a larger memory budget or more ranks"
-            )
 
 
 def _empty(
@@ -457,16 +337,3 @@ def _check_rows(counts: ShardedCounts, path: Path, arrays: Mapping[str, np.ndarr
             f"{path} holds no rows of this table: names, kinds or values are not those that are "
             "written; fit the table again"
         )
-
-
-def _check_marginals(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that marginals have the shapes that the manifest announces."""
-    values = manifest.values
-    lengths = {"rows": values["rows"], "columns": values["columns"], "pairs": values["rows"]}
-    if values["positions"] is not None:
-        lengths["keys"] = values["rows"]
-    if arrays.keys() != lengths.keys() or any(
-        array.dtype != np.int64 or array.shape != (lengths[name],) or np.any(array < 0)
-        for name, array in arrays.items()
-    ):
-        raise UserError(f"{manifest.path / MARGINALS} does not fit {MANIFEST}; fit the table again")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from pretrain.config import DataConfig
-from pretrain.data.fixed_width import Examples, unit_place_names
 from pretrain.data.tokenizers import SymbolTokenizer
-
-SYMBOLS = "0123456789+-*="
-SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
+from pretrain.tasks.arithmetic.config import SIGNS, SYMBOLS, ArithmeticData
+from pretrain.tasks.fixed_width.data import Examples
 
 
 def digits_of(values: np.ndarray, count: int) -> np.ndarray:
     """Decimal digits from the most significant on: [n] -> [n, count] int64."""
     places = 10 ** np.arange(count - 1, -1, -1, dtype=np.int64)
     return values[:, None] // places % 10
+
+
+def unit_place_names(count: int) -> tuple[str, ...]:
+    """Names of decimal places from the most significant of `count` digits on."""
+    names: Sequence[str] = ("units", "tens", "hundreds", "thousands")
+    return tuple(
+        names[place] if place < len(names) else f"10^{place}" for place in reversed(range(count))
+    )
 
 
 class Arithmetic:
@@ -31,7 +38,7 @@ class Arithmetic:
         train, test: the two sides.
     """
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: ArithmeticData) -> None:
         self.tokenizer = SymbolTokenizer(SYMBOLS)
         self.operation = config.operation
         self.digits = config.digits

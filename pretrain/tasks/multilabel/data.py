@@ -15,13 +15,14 @@ from itertools import groupby
 
 import numpy as np
 
-from pretrain.config import Config, DataConfig
+from pretrain.config import Config
 from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import LabelledText, read_labelled
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.data.tokenizers.base import digest
 from pretrain.errors import ConfigError
 from pretrain.ragged import Documents
+from pretrain.tasks.multilabel.config import MultilabelData
 
 SEPARATOR, END = "<plan>", "<end>"
 """Stand before the first label and after the last."""
@@ -152,7 +153,7 @@ class Multilabel:
     """
 
     def __init__(self, config: Config) -> None:
-        data = config.data
+        data = MultilabelData.of(config)
         train, test = split(data)
         documents = Counter(label for _, label in {(t.text, x) for t in train for x in t.labels})
         self.label_names = tuple(
@@ -240,7 +241,7 @@ class Multilabel:
         )
 
 
-def split(config: DataConfig) -> tuple[list[LabelledText], list[LabelledText]]:
+def split(config: MultilabelData) -> tuple[list[LabelledText], list[LabelledText]]:
     """Training and held-out texts; errors: see :func:`pretrain.data.held_out.hold_out`."""
     return hold_out(
         config, read_labelled, lambda example: example.text, "texts", "data.test_fraction"

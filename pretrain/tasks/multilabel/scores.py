@@ -12,6 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretrain.ragged import Documents
+from pretrain.tasks.base import Metric
+
+MANY = 3
+"""Texts with as many labels are scored apart: with one or two, there is little to order."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,19 @@ class LabelCounts:
         """Mean number of labels that documents have."""
         return float(self.actual.sum()) / self.documents if self.documents else 0.0
 
-    def metrics(self) -> dict[str, float]:
-        """Every score by name."""
-        return {
-            "micro_f1": self.micro_f1,
-            "macro_f1": self.macro_f1,
-            "subset_accuracy": self.subset_accuracy,
-            "predicted_length": self.predicted_length,
-            "actual_length": self.actual_length,
-        }
+    def metrics(self, suffix: str = "") -> tuple[Metric, ...]:
+        """Every score.
+
+        Args:
+            suffix: of the names.
+        """
+        return (
+            Metric(f"micro_f1{suffix}", self.micro_f1, "higher", "share"),
+            Metric(f"macro_f1{suffix}", self.macro_f1, "higher", "share"),
+            Metric(f"subset_accuracy{suffix}", self.subset_accuracy, "higher", "share"),
+            Metric(f"predicted_length{suffix}", self.predicted_length, None, "labels"),
+            Metric(f"actual_length{suffix}", self.actual_length, None, "labels"),
+        )
 
 
 def count_labels(predicted: Documents, actual: Documents, labels: int) -> LabelCounts:

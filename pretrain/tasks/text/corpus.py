@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pretrain.config import BlendSource, Config
+from pretrain.config import Config
 from pretrain.data.blend import BlendSampler, Source
 from pretrain.data.indexed import IndexedCorpus, bin_path, check_tokenizer, idx_path, read_manifest
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.ragged import Documents, Stream, concatenate
 from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.tasks.text.config import BlendSource, CorpusData
 from pretrain.tasks.text.data import Text
 from pretrain.tasks.text.indexed import IndexedText, PackedIndexedText
 
@@ -72,7 +73,7 @@ class BlendedCorpus:
     """
 
     def __init__(self, config: Config) -> None:
-        data = config.data
+        data = CorpusData.of(config)
         assert data.blend is not None
         assert data.tokenizer is not None
         self.tokenizer: Tokenizer = load_tokenizer(data.tokenizer)
@@ -92,7 +93,7 @@ class BlendedCorpus:
         self.train = BlendedText([part.train for part in self.parts])
 
     def _opened(self, config: Config, source: BlendSource, name: str, share: float) -> Part:
-        data, prefix = config.data, source.prefix
+        data, prefix = CorpusData.of(config), source.prefix
         corpus = IndexedCorpus(prefix)
         check_tokenizer(prefix, self.tokenizer)
         manifest = read_manifest(prefix)

@@ -12,21 +12,15 @@ attention never has to leave a document.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from pretrain.config import FITTED_STRATEGIES, DataConfig
-from pretrain.data.batch import Rows, Sampler
-from pretrain.data.held_out import hold_out, text_tokenizer
-from pretrain.data.jsonl import read_texts
 from pretrain.data.sentences import split_sentences
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.ragged import Documents, Examples, Stream, concatenate, stream_of
-from pretrain.selection.estimators.pointwise import Scorer
-from pretrain.selection.orders.strategies import choose_at_random, choose_candidates
 from pretrain.selection.orders.transforms import Insert, Keep
 
 END = "<end>"
@@ -189,110 +183,6 @@ class Text:
         return Documents.of_slices(self.sentences.tokens, begins, ends)
 
 
-class Corpus:
-    """The texts of a configuration, tokenized, a share of the documents held out.
-
-    Args:
-        config: says which texts, tokenizer and share.
-
-    Attributes:
-        tokenizer: of the model's tokens.
-        train, test: the two sides.
-
-    Raises:
-        UserError: a file cannot be read or is malformed.
-        ConfigError: no training document is left, or the vocabulary has no room.
-    """
-
-    def __init__(self, config: DataConfig) -> None:
-        train, test = split(config)
-        self.tokenizer = text_tokenizer(config, train)
-        self.train = Text.encoded(train, self.tokenizer)
-        self.test = Text.encoded(test, self.tokenizer)
-
-    def __str__(self) -> str:
-        sides = (("training", self.train), ("held out", self.test))
-        return "; ".join(
-            f"{name}: {len(side):,} documents, {len(side.sentences):,} sentences, "
-            f"{side.tokens:,} tokens"
-            for name, side in sides
-        )
-
-
-def split(config: DataConfig) -> tuple[list[str], list[str]]:
-    """Training and held-out documents; errors: see :func:`pretrain.data.held_out.hold_out`."""
-    return hold_out(
-        config,
-        lambda path: read_texts(path, config.document_gap),
-        lambda document: document,
-        "documents",
-        "data.document_gap or data.test_fraction",
-    )
-
-
-@dataclass(frozen=True)
-class Chooser:
-    """Which token of each sentence is put in front of it.
-
-    A choice depends on the sentence, what stands before it in its document, and the table: never
-    on what comes later, on other documents, or on who asks. Where the table knows no pair of a
-    sentence (all scores are 0, as without a context), its tokens are scored by their
-    self-information -log2 p(t) instead.
-
-    Attributes:
-        strategy: max_mi, min_mi, random, first; what ntp and blank choose is not used.
-        scorer: of max_mi and min_mi; all readers call it together.
-        window: tokens before the sentence that it is scored by; None for its own other tokens.
-        tie_bits: see :func:`pretrain.selection.orders.strategies.choose_candidates`.
-        seed: of random.
-        longest: tokens of a sentence that are looked at; None for all.
-    """
-
-    strategy: str
-    scorer: Scorer | None = None
-    window: int | None = None
-    tie_bits: float = 0.005
-    seed: int = 0
-    longest: int | None = None
-
-    def __call__(self, text: Sentences, numbers: np.ndarray) -> np.ndarray:
-        """[n] place in its sentence of what is chosen for each of these sentences; -1 where the
-        sentence is empty.
-
-        Raises:
-            ValueError: max_mi or min_mi without a scorer, as on a rank that reads no data.
-        """
-        sentences = text.take(numbers)
-        if self.longest is not None:
-            sentences = sentences.cut_off(self.longest)
-        if self.strategy in FITTED_STRATEGIES:
-            if self.scorer is None:
-                raise ValueError(f"strategy {self.strategy} needs a scorer")
-            bits = self._scores(self.scorer, text, numbers, sentences)
-            best = choose_candidates(
-                bits, sentences.offsets, self.tie_bits, self.strategy == "max_mi"
-            )
-            return np.where(best < 0, -1, best - sentences.offsets[:-1])
-        if self.strategy == "random":
-            return choose_at_random(sentences.lengths, numbers, self.seed)
-        return np.where(sentences.lengths, 0, -1)
-
-    def _scores(
-        self, scorer: Scorer, text: Sentences, numbers: np.ndarray, sentences: Documents
-    ) -> np.ndarray:
-        if self.window is None:
-            bits = scorer(sentences)
-        else:
-            bits = scorer(text.before(numbers, self.window), sentences)
-        some = np.flatnonzero(sentences.lengths)
-        silent = np.zeros(len(sentences), dtype=bool)
-        if len(some):
-            starts = sentences.offsets[:-1][some]
-            silent[some] = ~np.logical_or.reduceat(bits != 0.0, starts)
-        surprise = scorer.log_total - scorer.column_terms[sentences.tokens]
-        return np.where(np.repeat(silent, sentences.lengths), surprise, bits)
-
-
 def lay_out(
     text: Sentences, numbers: np.ndarray, chosen: np.ndarray, transform: Insert | Keep, end_id: int
 ) -> Documents:
@@ -308,75 +198,6 @@ def lay_out(
     opens = text.opens(numbers)
     tokens = np.insert(planned.tokens, planned.offsets[:-1][opens], end_id)
     return Documents(tokens, np.concatenate([[0], np.cumsum(planned.lengths + opens)]))
-
-
-class PlannedText:
-    """Sequences of consecutive sentences, each with its selected token in front of it. Every
-    position counts in the loss.
-
-    A sentence takes the same room whichever token is selected, so where a sequence begins is known
-    without a score, and only the sentences of a step's own sequences are scored.
-
-    Args:
-        text: the training text; every reader has all of it.
-        chooser: which token of a sentence is selected.
-        transform: how it is inserted.
-        end_id: parts documents.
-        sampler: which sequences a step sees.
-        selection_at: step -> selection; called on every rank for each step once, in order.
-        rank, ranks: this reader among the readers.
-        length: positions of the model.
-        document_mask: whether documents are kept apart.
-    """
-
-    fields = ()
-
-    def __init__(
-        self,
-        text: Sentences,
-        chooser: Chooser,
-        transform: Insert | Keep,
-        end_id: int,
-        sampler: Sampler,
-        selection_at: Callable[[int], Any],
-        rank: int,
-        ranks: int,
-        length: int,
-        document_mask: bool = True,
-    ) -> None:
-        self.text = text
-        self.chooser = chooser
-        self.transform = transform
-        self.end_id = end_id
-        self.sampler = sampler
-        self.selection_at = selection_at
-        self.rank = rank
-        self.ranks = ranks
-        self.length = length
-        self.document_mask = document_mask
-        self.packed = text.packed(transform, length)
-
-    def read(self, step: int, selection: Any) -> Rows:
-        """Tokens, labels, loss mask and, with `document_mask`, starts of documents of this reader's
-        share of a step, each [share, length]."""
-        begins = self.sampler.indices(step, self.rank, self.ranks) * self.length
-        rows = self._rows(begins).astype(np.int64)
-        tokens, labels = rows[:, :-1], rows[:, 1:]
-        mask = np.ones(tokens.shape, dtype=np.float32)
-        return Rows(tokens, labels, mask, tokens == self.end_id if self.document_mask else None)
-
-    def _rows(self, begins: np.ndarray) -> np.ndarray:
-        """[n, length + 1] tokens of the stream from these positions on."""
-        if isinstance(self.transform, Keep):
-            return self.packed.cut(begins, self.length + 1, self.end_id)
-        first = self.packed.at(begins)
-        last = self.packed.at(begins + self.length) + 1
-        numbers = ranges(first, last)
-        chosen = self.chooser(self.text, numbers)
-        planned = lay_out(self.text, numbers, chosen, self.transform, self.end_id)
-        sequence = np.cumsum([0, *(last - first)])[:-1]
-        at = planned.offsets[sequence] + begins - self.packed.starts(first)
-        return planned.tokens[at[:, None] + np.arange(self.length + 1)]
 
 
 class PackedText:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pretrain.ragged import Documents
 from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.tasks.base import Metric
 
 PLAN, MARK, PLANNED, OTHER, END = range(5)
 """Kinds of labels; -1 is none, and counts nowhere."""
@@ -95,7 +96,7 @@ class LikelihoodSums:
         return int(self.counts[PLANNED] + self.counts[OTHER])
 
 
-def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> dict[str, float]:
+def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> tuple[Metric, ...]:
     """Scores of a text of at least one token.
 
     joint_bits_per_token: bits of everything (inserted tokens, marks, text, ends) divided by the
@@ -110,19 +111,38 @@ def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> dict[s
         planned: of the text with what is inserted.
         plain: of the same text with nothing inserted.
     """
-    metrics = {
-        "joint_bits_per_token": float(planned.nats.sum()) / planned.original_tokens / math.log(2),
-        "conditional_perplexity": perplexity(planned.mean(PLANNED, OTHER)),
-        "conditional_perplexity_without_plan": perplexity(planned.mean(OTHER)),
-        "plain_perplexity": perplexity(plain.mean(PLANNED, OTHER)),
-    }
+    # What inserted tokens cost, or give away, differs by strategy.
+    metrics = [
+        Metric(
+            "joint_bits_per_token",
+            float(planned.nats.sum()) / planned.original_tokens / math.log(2),
+            "lower",
+            "bits",
+        ),
+        Metric(
+            "conditional_perplexity",
+            perplexity(planned.mean(PLANNED, OTHER)),
+            "lower",
+            "perplexity",
+            comparable=False,
+        ),
+        Metric(
+            "conditional_perplexity_without_plan",
+            perplexity(planned.mean(OTHER)),
+            "lower",
+            "perplexity",
+            comparable=False,
+        ),
+        Metric("plain_perplexity", perplexity(plain.mean(PLANNED, OTHER)), "lower", "perplexity"),
+    ]
     for name, kind in (("plan_bits", PLAN), ("mark_bits", MARK)):
         if planned.counts[kind]:
-            metrics[name] = planned.mean(kind) / math.log(2)
-    return {name: value for name, value in metrics.items() if not math.isnan(value)}
+            bits = planned.mean(kind) / math.log(2)
+            metrics.append(Metric(name, bits, "lower", "bits", comparable=False))
+    return tuple(metric for metric in metrics if not math.isnan(metric.value))
 
 
-def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> dict[str, float]:
+def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> tuple[Metric, ...]:
     """bits_per_byte: bits of everything divided by the bytes of the text, which no tokenizer
     changes; left out where they are not known.
 
@@ -132,8 +152,9 @@ def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> dict[
     """
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes) or not sum(known):
-        return {}
-    return {"bits_per_byte": float(planned.nats.sum()) / sum(known) / math.log(2)}
+        return ()
+    bits = float(planned.nats.sum()) / sum(known) / math.log(2)
+    return (Metric("bits_per_byte", bits, "lower", "bits"),)
 
 
 def perplexity(nats: float) -> float:
@@ -177,16 +198,16 @@ def rouge(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
 
 def generation_metrics(
     generated: Sequence[Sequence[int]], pairs: Sequence[tuple[str, str]]
-) -> dict[str, float]:
+) -> tuple[Metric, ...]:
     """ROUGE against the true continuations, and how varied generated texts are.
 
     Args:
         generated: tokens of each restored text.
         pairs: the true continuation and the restored text of each.
     """
-    return {
-        **rouge(pairs),
-        "distinct_1": distinct(generated, 1),
-        "distinct_2": distinct(generated, 2),
-        "repetition_4": repetition(generated, 4),
-    }
+    return (
+        *(Metric(name, value, "higher", "share") for name, value in rouge(pairs).items()),
+        Metric("distinct_1", distinct(generated, 1), None, "share"),
+        Metric("distinct_2", distinct(generated, 2), None, "share"),
+        Metric("repetition_4", repetition(generated, 4), None, "share"),
+    )

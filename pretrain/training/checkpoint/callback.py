@@ -9,11 +9,11 @@ from typing import Any
 from pretrain.config import Config
 from pretrain.data.loader import BatchFeed
 from pretrain.errors import UserError
+from pretrain.optimizers.base import updates_of
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.spans import span
 from pretrain.training.callbacks import Callback
 from pretrain.training.checkpoint.manifest import Manifest
-from pretrain.training.checkpoint.shards import updates_of
 from pretrain.training.checkpoint.store import CheckpointStore
 from pretrain.training.engine import Engine
 from pretrain.training.health.stopping import Stopper
@@ -81,11 +81,11 @@ class Checkpointer(Callback):
     def save(self, step: int) -> None:
         """Begin a checkpoint of the state after `step` steps; every rank calls it."""
         training = self.config.training
-        selection = self.schedule.at(step)
+        selection = self.schedule.at(step).selection
         manifest = Manifest(
             step=step,
             tokens=step * training.global_batch * self.config.model.sequence_length,
-            updates=updates_of(self.engine),
+            updates=updates_of(self.engine.built),
             layout=self.engine.topology.describe(),
             fingerprint=selection.fingerprint,
             config=self.config.model_dump(mode="json"),

@@ -27,15 +27,26 @@ FREE_FIELDS = {
 
 def changes(before: dict[str, Any], config: Config) -> Iterator[str]:
     """Fields that make `config` another run than the one of the configuration `before`."""
-    now = config.model_dump(mode="json")
-    defaults = Config().model_dump(mode="json")  # of fields that were not there yet
-    for section, fields in now.items():
+    was = completed(before, config)
+    for section, fields in config.model_dump(mode="json").items():
         if section in FREE_SECTIONS:
             continue
-        old = {**defaults[section], **before.get(section, {})}
         for name, value in fields.items():
-            if name not in FREE_FIELDS.get(section, ()) and old.get(name) != value:
-                yield f"{section}.{name} was {old.get(name)!r} and is {value!r}"
+            old = was[section][name]
+            if name not in FREE_FIELDS.get(section, ()) and old != value:
+                yield f"{section}.{name} was {old!r} and is {value!r}"
+
+
+def completed(before: dict[str, Any], config: Config) -> dict[str, dict[str, Any]]:
+    """The sections of `before`, which may be of an older version, with the defaults of the fields
+    of `config` that were not there yet."""
+    return {
+        section: {
+            **type(getattr(config, section)).model_construct().model_dump(mode="json"),
+            **before.get(section, {}),
+        }
+        for section in type(config).model_fields
+    }
 
 
 IMPORTED_MODEL = (

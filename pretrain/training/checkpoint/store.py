@@ -277,7 +277,7 @@ class CheckpointStore:
         reader = PieceReader.together([folder / name for name in manifest.rank_files])
         with torch.no_grad():
             for shard in shards.shards_of(engine):
-                reader.fill(shard)
+                reader.fill(shard, weights_only="imported" in manifest.state)
             shards.take_in(engine, manifest.updates)
         engine.steps = manifest.step
         if self.owns(folder):

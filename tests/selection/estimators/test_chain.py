@@ -7,9 +7,9 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.config import DataConfig
 from pretrain.selection.estimators.chain import Chain, best_order, chain_order, fit, gain
-from pretrain.selection.orders.learned import LearnedSettings
+from pretrain.selection.orders.decoder import LearnedSettings
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.testing.processes import run_gang
 
@@ -88,7 +88,7 @@ def test_a_total_goes_after_the_one_that_it_grows_from():
 
 
 def test_multiplication_has_the_thousands_after_the_hundreds():
-    task = Arithmetic(DataConfig(operation="multiplication", digits=2))
+    task = Arithmetic(ArithmeticData(operation="multiplication", digits=2))
     chain = chain_order(task.train.features, task.train.target, task.values)
     thousands, hundreds, tens, units = range(4)
     one_sided = chain.told - chain.told.T

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import mutual_info_score
 
-from pretrain.config import DataConfig
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.selection.estimators.information import (
     ESTIMATORS,
@@ -17,6 +16,7 @@ from pretrain.selection.estimators.information import (
 from pretrain.selection.orders.strategies import order_by_bits
 from pretrain.selection.table.counts import Pairs, count_pairs, window
 from pretrain.selection.table.positions import count_positions
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from tests.selection.brute_force import brute_force
 
@@ -41,7 +41,7 @@ def score_units(examples, estimator: str) -> list[float]:
 @pytest.mark.filterwarnings("error")
 def test_exact_values_on_every_pair(case):
     operation, digits, estimator = case
-    task = Arithmetic(DataConfig(operation=operation, digits=digits))
+    task = Arithmetic(ArithmeticData(operation=operation, digits=digits))
     examples = task.every_pair()
     assert len(examples) == 10 ** (2 * digits)
     bits = score_units(examples, estimator)
@@ -49,7 +49,7 @@ def test_exact_values_on_every_pair(case):
 
 
 def test_joint_orders_multiplication_tens_hundreds_units_thousands():
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     examples = task.every_pair()
     bits = score_units(examples, "joint")
     names = [task.unit_names[unit] for unit in order_by_bits(bits, 0.005)]
@@ -57,7 +57,7 @@ def test_joint_orders_multiplication_tens_hundreds_units_thousands():
 
 
 def test_joint_of_a_function_of_the_source_is_the_entropy():
-    task = Arithmetic(DataConfig(operation="addition"))
+    task = Arithmetic(ArithmeticData(operation="addition"))
     examples = task.every_pair()
     bits = score_units(examples, "joint")
     for unit in range(examples.target.shape[1]):

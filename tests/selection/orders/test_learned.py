@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pretrain.config import DataConfig
-from pretrain.selection.orders.learned import (
-    Decoder,
-    LearnedSettings,
-    count_rounds,
-    count_updates,
-    forward_flops,
-    learn_order,
-    split,
-)
+from pretrain.selection.orders.decoder import Decoder, LearnedSettings, forward_flops
+from pretrain.selection.orders.learned import count_rounds, count_updates, learn_order, split
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.testing.processes import run_gang
 from tests.selection.estimators.test_chain import PLACE, K, running_totals
@@ -75,7 +68,7 @@ def test_a_total_is_learned_after_the_one_that_it_grows_from():
 
 
 def test_multiplication_is_learned_with_the_hundreds_before_the_thousands():
-    task = Arithmetic(DataConfig(operation="multiplication", digits=2))
+    task = Arithmetic(ArithmeticData(operation="multiplication", digits=2))
     quick = LearnedSettings(steps=200, finalists=4, alone=200, scored=2400)
     found = learn_order(task.train.features, task.train.target, task.values, settings=quick)
     thousands, hundreds, *_ = range(4)

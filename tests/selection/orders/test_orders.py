@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.config import SelectionConfig
+from pretrain.config import load_config
 from pretrain.ragged import Documents
-from pretrain.selection import selector
 from pretrain.selection.estimators.chain import chain_order
-from pretrain.selection.orders.learned import LearnedSettings, learn_order
+from pretrain.selection.fitter import CountingFitter
+from pretrain.selection.orders.decoder import LearnedSettings
+from pretrain.selection.orders.learned import learn_order
 from pretrain.selection.orders.strategies import choose_candidates, choose_order, order_by_bits
 from pretrain.selection.orders.transforms import Insert, Reorder
 from pretrain.selection.selector import Selection, from_json
+from pretrain.tasks.fixed_width import selection as positions
+from pretrain.tasks.fixed_width.data import Examples
 
 STRATEGIES = ("ntp", "reverse", "random", "max_mi", "min_mi", "fixed")
 
@@ -69,11 +72,19 @@ def test_a_target_of_the_wrong_width_is_refused():
         Reorder((1, 0)).apply(np.zeros((1, 3)))
 
 
+def fitter(source, target, names, **settings):
+    config = load_config(None, {"selection": settings})
+    examples = Examples(source, target, tuple(range(source.shape[1])))
+    return CountingFitter(
+        config, positions.PositionRule(config.selection, examples, 10, names), "digits"
+    )
+
+
 def fitted(**settings):
     rng = np.random.default_rng(0)
     source = rng.integers(0, 10, (300, 2))
     target = np.stack([source.sum(axis=1) // 10, source.sum(axis=1) % 10], axis=1)
-    return selector.fit(SelectionConfig(**settings), source, target, 10, ("tens", "units"))[0]
+    return fitter(source, target, ("tens", "units"), **settings).fit(None)[0]
 
 
 def test_a_selection_survives_its_file_and_a_changed_file_is_refused():
@@ -157,13 +168,11 @@ def test_marks_that_stand_alone_are_taken_away_alone(written, restored):
 )
 def test_a_selection_from_a_decoder_says_what_it_cost(monkeypatch, asked):
     few = LearnedSettings(steps=20, finalists=2, alone=2, batch=16, scored=32, hidden_size=8)
-    monkeypatch.setattr(selector, "learn_order", partial(learn_order, settings=few))
-    monkeypatch.setattr(selector, "chain_order", partial(chain_order, settings=few))
+    monkeypatch.setattr(positions, "learn_order", partial(learn_order, settings=few))
+    monkeypatch.setattr(positions, "chain_order", partial(chain_order, settings=few))
     values = np.random.default_rng(0).integers(0, 10, (200, 3))
     done: list[int] = []
-    selection, table = selector.fit(
-        SelectionConfig(**asked), values, values, 10, ("a", "b", "c"), progress=done.append
-    )
+    selection, table = fitter(values, values, ("a", "b", "c"), **asked).fit(None, done.append)
     assert table is None
     assert sorted(selection.order) == [0, 1, 2]
     assert selection.flops > 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pretrain.config import DataConfig
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 
 
@@ -14,7 +14,7 @@ def texts(task: Arithmetic, side: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("operation", ["addition", "subtraction", "multiplication"])
 @pytest.mark.parametrize("digits", [1, 2])
 def test_answers_are_right_and_zero_padded(operation, digits):
-    task = Arithmetic(DataConfig(operation=operation, digits=digits))
+    task = Arithmetic(ArithmeticData(operation=operation, digits=digits))
     sign = {"addition": "+", "subtraction": "-", "multiplication": "*"}[operation]
     everything = texts(task, "train") + texts(task, "test")
     assert len(everything) == 10 ** (2 * digits)
@@ -29,7 +29,7 @@ def test_answers_are_right_and_zero_padded(operation, digits):
 
 
 def test_commuted_pairs_are_on_one_side():
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     train = {source for source, _ in texts(task, "train")}
     test = {source for source, _ in texts(task, "test")}
     assert not train & test
@@ -38,14 +38,14 @@ def test_commuted_pairs_are_on_one_side():
 
 
 def test_the_split_depends_on_its_own_seed_only():
-    first, again = Arithmetic(DataConfig()), Arithmetic(DataConfig())
-    other = Arithmetic(DataConfig(split_seed=1))
+    first, again = Arithmetic(ArithmeticData()), Arithmetic(ArithmeticData())
+    other = Arithmetic(ArithmeticData(split_seed=1))
     assert np.array_equal(first.train.source, again.train.source)
     assert not np.array_equal(first.test.source[:50], other.test.source[:50])
 
 
 def test_large_operands_are_sampled_without_repetition():
-    task = Arithmetic(DataConfig(digits=6, examples=2000, operation="addition"))
+    task = Arithmetic(ArithmeticData(digits=6, examples=2000, operation="addition"))
     sources = [source for source, _ in texts(task, "train") + texts(task, "test")]
     assert len(set(sources)) == len(sources)
     assert 3900 <= len(sources) <= 4000  # both orders of each pair, equals once
@@ -55,12 +55,17 @@ def test_large_operands_are_sampled_without_repetition():
 
 
 def test_features_are_the_operands_digits():
-    task = Arithmetic(DataConfig())
+    task = Arithmetic(ArithmeticData())
     for source, features in zip(task.train.source[:50], task.train.features[:50], strict=True):
         text = task.tokenizer.decode(source)
         assert task.tokenizer.decode(features) == text[:2] + text[3:5]
 
 
 def test_unit_names():
-    assert Arithmetic(DataConfig()).unit_names == ("thousands", "hundreds", "tens", "units")
-    assert Arithmetic(DataConfig(operation="subtraction")).unit_names == ("sign", "tens", "units")
+    assert Arithmetic(ArithmeticData()).unit_names == ("thousands", "hundreds", "tens", "units")
+    subtraction = ArithmeticData(operation="subtraction")
+    assert Arithmetic(subtraction).unit_names == (
+        "sign",
+        "tens",
+        "units",
+    )

@@ -17,18 +17,14 @@ from pretrain.errors import ConfigError, UserError
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.selection.estimators.information import presence_information
 from pretrain.selection.orders.labels import SortLabels, natural_order
-from pretrain.selection.schedule import fit_or_load
 from pretrain.selection.selector import Selection, from_json
-from pretrain.selection.table import store as artifact
 from pretrain.selection.table.counts import Pairs, count_pairs
+from pretrain.selection.table.manifest import read_manifest
 from pretrain.selection.table.positions import count_positions
-from pretrain.tasks.base import build_work
 from pretrain.tasks.multilabel.data import LabelledExamples
-from pretrain.tasks.multilabel.task import (
-    DistinctLabels,
-    MultilabelWork,
-    Ordering,
-)
+from pretrain.tasks.multilabel.evaluation import DistinctLabels
+from pretrain.tasks.multilabel.selection import LabelSelector
+from pretrain.tasks.multilabel.task import MultilabelTask
 from pretrain.testing.processes import run_gang
 
 LABELS = ("bird", "cat", "dog", "eel", "fox")
@@ -79,21 +75,21 @@ def make_config(path, strategy="max_mi", estimator=None, parallel=None, training
 
 
 def fitted(config, group=None):
-    """Work, selection and table."""
-    work = MultilabelWork(config)
-    return work, *fit_or_load(config, work.fitter, group, False)
+    """Task, selection and table."""
+    task = MultilabelTask(config)
+    return task, *task.fitter.fit_or_load(group, False)
 
 
 def ordered(config, examples: LabelledExamples) -> Documents:
-    _, selection, table = fitted(config)
-    return Ordering(config, types.SimpleNamespace(table=table))(examples, selection)
+    task, selection, table = fitted(config)
+    return task.fitter.selector(selection, table)(examples.source, examples.target)
 
 
 @pytest.mark.parametrize("strategy, estimator", [*STRATEGIES, *FITTED])
 def test_every_order_comes_back(corpus, strategy, estimator):
     config = make_config(corpus, strategy, estimator)
-    work, selection, table = fitted(config)
-    ordering = Ordering(config, types.SimpleNamespace(table=table))
+    task, selection, table = fitted(config)
+    selector = task.fitter.selector(selection, table)
     assert bool(selection.order) == (estimator not in ("pmi", "npmi"))
     assert selection.unit_names == LABELS
     assert from_json(selection.to_json()) == selection
@@ -103,7 +99,7 @@ def test_every_order_comes_back(corpus, strategy, estimator):
     @given(
         st.lists(
             st.tuples(
-                st.lists(st.integers(0, work.tokenizer.text.size - 1), max_size=9),
+                st.lists(st.integers(0, task.tokenizer.text.size - 1), max_size=9),
                 st.sets(st.integers(0, 4)).map(sorted),
             ),
             max_size=6,
@@ -111,7 +107,7 @@ def test_every_order_comes_back(corpus, strategy, estimator):
     )
     def comes_back(pairs):
         source, target = (Documents.of([pair[side] for pair in pairs]) for side in (0, 1))
-        predicted = ordering(LabelledExamples(source, target), selection)
+        predicted = selector(source, target)
         restored = natural_order(predicted)
         assert restored.tokens.tolist() == target.tokens.tolist()
         assert restored.offsets.tolist() == target.offsets.tolist()
@@ -123,8 +119,8 @@ def test_orders_are_what_they_say(corpus):
     def order(*arguments):
         return fitted(make_config(corpus, *arguments))[1].order
 
-    work, _, _ = fitted(make_config(corpus))
-    train = work.task.train
+    task, _, _ = fitted(make_config(corpus))
+    train = task.dataset.train
     often = np.bincount(train.target.tokens, minlength=5)
     assert order("ntp") == (0, 1, 2, 3, 4)
     assert order("reverse") == (4, 3, 2, 1, 0)
@@ -132,7 +128,7 @@ def test_orders_are_what_they_say(corpus):
     assert order("frequency") == tuple(np.argsort(-often, kind="stable"))
     assert order("random") == tuple(np.random.default_rng(0).permutation(5))
     examples = Examples(train.source, train.target)
-    rows = work.tokenizer.text.size
+    rows = task.tokenizer.text.size
     table = count_pairs(stream_of(examples, 99), rows, 5, Pairs(presence=True))
     for estimator, reduce in (("presence", "sum"), ("presence_top", "top")):
         bits = presence_information(table, reduce)
@@ -142,7 +138,7 @@ def test_orders_are_what_they_say(corpus):
 
 def test_a_text_decides_its_own_order_by_pmi(corpus):
     config = make_config(corpus, "max_mi", "pmi")
-    encode = MultilabelWork(config).tokenizer.encode
+    encode = MultilabelTask(config).tokenizer.encode
     examples = LabelledExamples(
         Documents.of([encode("the purr"), encode("the bark")]), Documents.of([[1, 2], [1, 2]])
     )
@@ -165,11 +161,11 @@ def test_what_does_not_belong_is_refused(corpus, tmp_path):
     config = make_config(corpus, "fixed")
     settings = config.selection.model_copy(update={"fixed": (1, 0)})
     with pytest.raises(ConfigError, match=r"selection.fixed orders 2 labels, but 5 are kept"):
-        MultilabelWork(config.model_copy(update={"selection": settings}))
-    work = build_work(make_config(corpus))
+        MultilabelTask(config.model_copy(update={"selection": settings}))
+    task = MultilabelTask(make_config(corpus))
     digits = np.zeros((3, 2), dtype=np.int64)
     with pytest.raises(UserError, match="holds no words by labels"):
-        work.fitter.select(count_positions(digits, digits, [(0,)], 2))
+        task.fitter.select(count_positions(digits, digits, [(0,)], 2))
     table = tmp_path / "table"
     fitted(make_config(corpus, table=table))
     assert fitted(make_config(corpus, table=table))[1].order == fitted(make_config(corpus))[1].order
@@ -202,11 +198,13 @@ def test_no_label_is_written_twice(seed, forced):
 
 def test_sets_are_scored_whatever_their_order(corpus):
     config = make_config(corpus, "reverse")
-    work, selection, _ = fitted(config)
-    task, schedule = work.task, types.SimpleNamespace(current=selection)
+    task, selection, _ = fitted(config)
+    selector, dataset = LabelSelector(selection), task.dataset
     actual = {
-        tuple(task.prompts(task.test.source)[0][i]): task.test.target.between(i, i + 1).tokens
-        for i in range(len(task.test))
+        tuple(dataset.prompts(dataset.test.source)[0][i]): dataset.test.target.between(
+            i, i + 1
+        ).tokens
+        for i in range(len(dataset.test))
     }
 
     def generate(source, units, pad_id, lengths, constraint):
@@ -215,7 +213,7 @@ def test_sets_are_scored_whatever_their_order(corpus):
         for row, text in zip(rows, source, strict=True):
             labels = actual[tuple(text)][::-1]
             labels = labels[constraint.counts is None :]
-            tokens = [*(labels + task.first_label), constraint.end_id][:units]
+            tokens = [*(labels + dataset.first_label), constraint.end_id][:units]
             row[: len(tokens)] = tokens
         return rows
 
@@ -223,14 +221,15 @@ def test_sets_are_scored_whatever_their_order(corpus):
         from pretrain.inference.forward import Forward
 
         chunk = torch.nn.Identity()
-        chunk.vocab_size = config.vocabulary_size(work.tokenizer.size)
-        evaluator = work.evaluator(Forward(here, torch.nn.ModuleList([chunk])), schedule)
+        chunk.vocab_size = config.vocabulary_size(task.tokenizer.size)
+        schedule = types.SimpleNamespace(current=selector)
+        evaluator = task.evaluator(Forward(here, torch.nn.ModuleList([chunk])), schedule)
         evaluator._loss = lambda target: 0.5
         evaluator.decoder = types.SimpleNamespace(generate=generate)
-        result = evaluator.run(selection)
-    lengths = task.test.target.lengths
+        result = evaluator.run(selector)
+    lengths = dataset.test.target.lengths
     there, right = lengths.sum(), np.maximum(lengths - 1, 0).sum()
-    metrics = result.metrics
+    metrics = result.values
     assert result.headline == "micro_f1"
     assert result.value == pytest.approx(2 * right / (right + there))
     assert metrics["micro_f1_at_true_length"] == 1.0
@@ -252,53 +251,54 @@ def decode(path, parallel):
     """What an untrained model writes, free and at given lengths, and the scores."""
     training = {"evaluation_batch": 10, "micro_batch": 2}
     config = make_config(path, parallel=parallel, training=training)
-    work = MultilabelWork(config)
+    task = MultilabelTask(config)
     with topology.start(config) as here:
         from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
-        vocabulary = config.vocabulary_size(work.tokenizer.size)
+        vocabulary = config.vocabulary_size(task.tokenizer.size)
         engine = Engine(config, here, build(config, here, vocabulary))
-        selection = Selection("reverse", tuple(reversed(range(5))), LABELS)
-        schedule = types.SimpleNamespace(current=selection)
-        evaluator = work.evaluator(Forward(here, engine.deepspeed.module), schedule)
-        result = evaluator.run(selection)
-        evaluator.share = len(work.task.test)
-        source, target = work.task.test.source, work.task.test.target
+        selector = LabelSelector(Selection("reverse", tuple(reversed(range(5))), LABELS))
+        schedule = types.SimpleNamespace(current=selector)
+        evaluator = task.evaluator(Forward(here, engine.deepspeed.module), schedule)
+        result = evaluator.run(selector)
+        test = task.dataset.test
+        evaluator.share = len(test)
+        source, target = test.source, test.target
         sets = [evaluator.write(source), evaluator.write(source, target.lengths)]
-    return [(part.tokens.tolist(), part.lengths.tolist()) for part in sets], result.metrics
+    return [(part.tokens.tolist(), part.lengths.tolist()) for part in sets], result.values
 
 
 def stepwise(path):
     """The same sets, text by text and without any batching, and the loss in reverse order."""
     config = make_config(path)
-    work = MultilabelWork(config)
-    task, found = work.task, []
+    task = MultilabelTask(config)
+    dataset, found = task.dataset, []
     with topology.start(config) as here, torch.no_grad():
         from pretrain.model.gpt import build
 
-        model = build(config, here, config.vocabulary_size(work.tokenizer.size))[0].eval()
-        prompts, lengths = task.prompts(task.test.source)
+        model = build(config, here, config.vocabulary_size(task.tokenizer.size))[0].eval()
+        prompts, lengths = dataset.prompts(dataset.test.source)
         for prompt, length in zip(prompts, lengths, strict=True):
             tokens = torch.from_numpy(prompt[:length])[None]
             allowed = [
-                *range(task.first_label, task.first_label + 5),
-                work.tokenizer.special("<end>"),
+                *range(dataset.first_label, dataset.first_label + 5),
+                task.tokenizer.special("<end>"),
             ]
             own: list[int] = []
-            while len(own) < task.longest:
+            while len(own) < dataset.longest:
                 places = torch.arange(tokens.size(1))[None]
                 logits = model(tokens, places, None)[0, -1]
                 best = max(allowed, key=lambda token: float(logits[token]))
                 if best == allowed[-1]:
                     break
                 allowed.remove(best)
-                own.append(best - task.first_label)
+                own.append(best - dataset.first_label)
                 tokens = torch.cat([tokens, torch.tensor([[best]])], dim=1)
             found.append(own)
-        tokens, labels, mask = task.sequences(
-            task.test.source, SortLabels(np.arange(5)[::-1]).apply(task.test.target), 20
+        tokens, labels, mask = dataset.sequences(
+            dataset.test.source, SortLabels(np.arange(5)[::-1]).apply(dataset.test.target), 20
         )
         inputs, wanted = torch.from_numpy(tokens), torch.from_numpy(labels)
         logits = model(inputs, torch.arange(20).expand_as(inputs), None)
@@ -369,8 +369,8 @@ def test_decoding_is_the_same_on_every_layout(corpus, gangs):
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
     assert single[0] == (expected.tokens.tolist(), expected.lengths.tolist())
     assert len(set(map(tuple, np.split(expected.tokens, expected.offsets[1:-1])))) > 3
-    task = MultilabelWork(make_config(corpus)).task
-    assert single[1][1] == task.test.target.lengths.tolist()
+    dataset = MultilabelTask(make_config(corpus)).dataset
+    assert single[1][1] == dataset.test.target.lengths.tolist()
     for layout, results in zip(DECODED, two[1 : 1 + len(DECODED)], strict=True):
         for sets, scores in results:
             assert sets == single, layout
@@ -381,7 +381,7 @@ def test_decoding_is_the_same_on_every_layout(corpus, gangs):
 def test_two_ranks_fit_the_table_that_one_fits(gangs):
     one, two, folder = gangs
     assert one[0] * 2 == two[0]
-    tables = [artifact.read_manifest(folder / f"table{ranks}") for ranks in (1, 2)]
+    tables = [read_manifest(folder / f"table{ranks}") for ranks in (1, 2)]
     assert tables[0].fingerprint == tables[1].fingerprint
 
 

@@ -12,11 +12,14 @@ from pretrain.data.tokenizers import CharacterTokenizer, save_tokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.ragged import Documents
 from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.selection.selector import Selection
 from pretrain.tasks.text import indexed as indexed_text
+from pretrain.tasks.text.batches import PackedBatches
 from pretrain.tasks.text.corpus import BlendedCorpus, BlendedText, short_names, split_documents
-from pretrain.tasks.text.corpus_task import CorpusWork
-from pretrain.tasks.text.data import Chooser, PlannedText, Text
+from pretrain.tasks.text.data import Text
 from pretrain.tasks.text.indexed import IndexedText
+from pretrain.tasks.text.selection import Chooser
+from pretrain.tasks.text.task import CorpusTask
 from tests.data.corpora import END, LETTERS, made_up, save_letters, write_corpus
 
 LENGTH = 16
@@ -73,27 +76,33 @@ def test_a_blend_reads_each_source_as_if_it_were_alone(tmp_path):
     assert equal(blend.before(numbers, 9), joined.before(numbers, 9))
     assert blend.opens(numbers).tolist() == joined.opens(numbers).tolist()
     assert len(blend.take(np.zeros(0, np.int64))) == 0
+    first_token = Chooser(Selection("first"))
     for transform in (INSERT, Keep()):
         packed = blend.packed(transform, LENGTH)
-        reader = PlannedText(
+        reader = PackedBatches(
             blend,
-            Chooser("first"),
             transform,
             END,
             SimpleNamespace(indices=lambda step, rank, ranks: np.array(step)),
-            lambda step: None,
+            lambda step: first_token,
             0,
             1,
             LENGTH,
         )
         for first, each, text in zip(packed.firsts, packed.each, texts, strict=True):
-            alone = PlannedText(
-                text, *(getattr(reader, name) for name in ("chooser", "transform", "end_id")),
-                reader.sampler, reader.selection_at, 0, 1, LENGTH,
-            )  # fmt: skip
-            expected = alone.read(list(range(each)), None)
-            found = reader.read([first + number for number in range(each)], None)
-            for of_blend, of_text in zip(found, expected, strict=True):
+            alone = PackedBatches(
+                text,
+                reader.transform,
+                reader.end_id,
+                reader.sampler,
+                reader.selection_at,
+                0,
+                1,
+                LENGTH,
+            )
+            expected = alone.read(list(range(each)), first_token)
+            found = reader.read([first + number for number in range(each)], first_token)
+            for of_blend, of_text in zip(found[:4], expected[:4], strict=True):
                 assert of_blend.tolist() == of_text.tolist()
 
 
@@ -142,13 +151,15 @@ def configured(folder, blend, **sections):
     return load_config(None, values)
 
 
-def tokens_of(work: CorpusWork, step: int, ranks=1, saved=None, since=0):
+def tokens_of(task: CorpusTask, step: int, ranks=1, saved=None, since=0):
     """All that the ranks of a step read, in their order."""
-    sampler, rows = work.sampler(saved or {}, since), []
+    sampler, rows = task.sampler(saved or {}, since), []
+    fitter = task.fitter
+    chooser = fitter.selector(*fitter.fit(None))
     for rank in range(ranks):
         topology = SimpleNamespace(reader_rank=rank, data=SimpleNamespace(size=ranks))
-        source = work.source(SimpleNamespace(table=None), sampler, topology)
-        rows += source.read(step, None)[0].tolist()
+        batches = task.batches(lambda _: chooser, sampler, topology)
+        rows += batches.read(step, chooser)[0].tolist()
     return rows
 
 
@@ -158,13 +169,13 @@ def test_the_token_stream_is_a_function_of_seed_and_step(tmp_path, strategy):
         write_corpus(tmp_path / name, made_up(60, seed))
     blend, selection = {"a": 0.6, "b": 0.3, "c": 0.1}, {"strategy": strategy}
     config = configured(tmp_path, blend, selection=selection)
-    work = CorpusWork(config)
-    whole = [tokens_of(work, step) for step in range(30)]
-    saved = work.sampler({}, 0).state(11)
+    task = CorpusTask(config)
+    whole = [tokens_of(task, step) for step in range(30)]
+    saved = task.sampler({}, 0).state(11)
     for ranks in (2, 4):
-        again = CorpusWork(config)
+        again = CorpusTask(config)
         assert [tokens_of(again, s, ranks, saved, 11) for s in range(11, 30)] == whole[11:]
-    other = CorpusWork(configured(tmp_path, blend, selection=selection, training={"seed": 1}))
+    other = CorpusTask(configured(tmp_path, blend, selection=selection, training={"seed": 1}))
     assert [tokens_of(other, step) for step in range(30)] != whole
 
 
@@ -180,31 +191,30 @@ def test_sides_take_documents_in_order_and_no_token_is_on_two(tmp_path):
         assert equal(corpus.held_out(None)["c"].documents, expected.documents)
     assert split_documents(1000, (969, 30, 1)) == [0, 969, 999, 1000]
     assert str(corpus.parts[0]).startswith("c: 40 documents, ")
-    summary = CorpusWork(configured(tmp_path, {"c": 1}, training={"steps": 30})).summary
+    summary = CorpusTask(configured(tmp_path, {"c": 1}, training={"steps": 30})).summary
     assert summary.endswith("epochs in 30 steps")
 
 
 def test_document_boundaries_are_told_only_where_documents_are_kept_apart(tmp_path):
     write_corpus(tmp_path / "c", made_up(60, seed=0))
-    reads = []
+    reads, chooser = [], Chooser(Selection("ntp"))
     for mask in (True, False):
         data, training = {"document_mask": mask}, {"global_batch": 16}
-        work = CorpusWork(configured(tmp_path, {"c": 1}, data=data, training=training))
+        task = CorpusTask(configured(tmp_path, {"c": 1}, data=data, training=training))
         topology = SimpleNamespace(reader_rank=0, data=SimpleNamespace(size=1))
-        source = work.source(SimpleNamespace(table=None), work.sampler({}, 0), topology)
-        reads.append(source.read(0, None))
+        batches = task.batches(lambda _: chooser, task.sampler({}, 0), topology)
+        reads.append(batches.read(0, chooser))
     masked, plain = reads
-    assert len(masked) == 4
-    assert len(plain) == 3
-    for one, other in zip(masked[:3], plain, strict=True):
+    for one, other in zip(masked[:3], plain[:3], strict=True):
         assert one.tolist() == other.tolist()
-    assert (masked[3] == (masked[0] == END)).all()
+    assert (masked.starts == (masked.tokens == END)).all()
+    assert plain.starts is None
     assert masked[3].any()
 
 
 def fault(folder, blend=None, error=UserError, **sections) -> str:
     with pytest.raises(error) as caught:
-        CorpusWork(configured(folder, blend or {"c": 1}, **sections))
+        CorpusTask(configured(folder, blend or {"c": 1}, **sections))
     return str(caught.value)
 
 
@@ -226,7 +236,7 @@ def test_what_is_wrong_with_a_corpus_is_said_by_name(tmp_path):
     broken[place : place + 8] = (10**9).to_bytes(8, "little")
     index.write_bytes(broken)
     with pytest.raises(UserError, match="sequence 20 reaches beyond the corpus; the index is dama"):
-        CorpusWork(configured(tmp_path, {"c": 1})).text.take(np.arange(40))
+        CorpusTask(configured(tmp_path, {"c": 1})).text.take(np.arange(40))
 
 
 def _with(path, content: bytes, folder) -> str:
@@ -308,6 +318,6 @@ def test_of_an_endless_sentence_only_the_beginning_is_counted_and_scored(tmp_pat
     text = IndexedText(corpus, 0, 2)
     counted = [examples.source.lengths.tolist() for examples in text.counted(False, 0, 1, 1000)()]
     assert counted == [[10, 2, 10]]
-    chosen = Chooser("random", longest=10)(text, np.arange(3))
+    chosen = Chooser(Selection("random"), longest=10)(text, np.arange(3))
     assert chosen.max() < 10
     assert text.take(np.arange(3)).lengths.tolist() == [50, 2, 20]

@@ -1,7 +1,6 @@
 """Packed text: what a step reads, what is selected, and what depends on what."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,16 +14,12 @@ from pretrain.errors import ConfigError
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.selection.estimators.pointwise import Pointwise, Scorer
 from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.selection.selector import Selection
 from pretrain.selection.table.counts import Pairs, count_pairs, window
-from pretrain.tasks.text.data import (
-    Chooser,
-    Corpus,
-    PlannedText,
-    Text,
-    lay_out,
-    split,
-)
-from pretrain.tasks.text.task import transform_of
+from pretrain.tasks.text.batches import PackedBatches
+from pretrain.tasks.text.data import Text, lay_out
+from pretrain.tasks.text.selection import Chooser, transform_of
+from pretrain.tasks.text.text_file import TextFile, split
 
 RNG = np.random.default_rng(0)
 SENTENCES = Documents.of([RNG.integers(0, 30, n) for n in RNG.integers(0, 12, 200)])
@@ -50,7 +45,7 @@ def chooser(strategy: str, features: str = "sentence") -> Chooser:
         pairs = window(WINDOW, "left") if before else Pairs()
         counts = count_pairs(stream_of(Examples(counted), 100), SIZE, SIZE, pairs)
         scorer = Scorer(counts, Pointwise(minimum_count=1))
-    return Chooser(strategy, scorer, reach, seed=4)
+    return Chooser(Selection(strategy), scorer, reach, seed=4)
 
 
 CHOOSERS = {
@@ -60,13 +55,10 @@ CHOOSERS = {
 }
 
 
-def source(name: str, rank: int = 0, ranks: int = 1, batch: int = 4) -> PlannedText:
+def source(name: str, rank: int = 0, ranks: int = 1, batch: int = 4) -> PackedBatches:
     how = transform(name.split()[0])
     sampler = Sampler(TEXT.packed(how, LENGTH).sequences, batch, 1)
-    select = SimpleNamespace  # what a step is selected by is handed through
-    return PlannedText(
-        TEXT, CHOOSERS[name], how, END, sampler, lambda _: select(), rank, ranks, LENGTH
-    )
+    return PackedBatches(TEXT, how, END, sampler, lambda _: CHOOSERS[name], rank, ranks, LENGTH)
 
 
 def whole_stream(name: str) -> list[int]:
@@ -89,7 +81,7 @@ def test_sequences_are_the_stream_cut_into_pieces(name):
     stream, reader, seen = whole_stream(name), source(name), set()
     assert reader.sampler.examples == (len(stream) - 1) // LENGTH
     for step in range(reader.sampler.examples // 4):
-        tokens, labels, mask, starts = reader.read(step, None)
+        tokens, labels, mask, starts, _ = reader.read(step, CHOOSERS[name])
         assert tokens.shape == labels.shape == mask.shape == starts.shape == (4, LENGTH)
         assert mask.all()
         assert starts.tolist() == (tokens == END).tolist()
@@ -104,9 +96,9 @@ def test_sequences_are_the_stream_cut_into_pieces(name):
 @pytest.mark.parametrize("name", ["max_mi before", "random", "ntp"])
 @pytest.mark.parametrize("step", [0, 3])
 def test_readers_share_a_step(name, step):
-    whole = source(name).read(step, None)
-    parts = [source(name, rank, 2).read(step, None) for rank in range(2)]
-    for of_whole, *of_parts in zip(whole, *parts, strict=True):
+    whole = source(name).read(step, CHOOSERS[name])
+    parts = [source(name, rank, 2).read(step, CHOOSERS[name]) for rank in range(2)]
+    for of_whole, *of_parts in zip(*(rows[:4] for rows in (whole, *parts)), strict=True):
         assert np.concatenate(of_parts).tolist() == of_whole.tolist()
 
 
@@ -147,7 +139,9 @@ def test_a_choice_knows_nothing_of_later_sentences_other_documents_or_the_batch(
 
 def test_random_choices_are_spread_over_the_sentence_and_differ_by_seed():
     same = Text(Documents.of([list(range(5))] * 4000), np.array([0, 4000]))
-    first, second = (Chooser("random", seed=seed)(same, np.arange(4000)) for seed in (0, 1))
+    first, second = (
+        Chooser(Selection("random"), seed=seed)(same, np.arange(4000)) for seed in (0, 1)
+    )
     for chosen in (first, second):
         assert min(Counter(chosen.tolist()).values()) > 700
     assert 600 < (first == second).sum() < 1000
@@ -159,10 +153,10 @@ def test_what_is_selected_is_what_the_others_tell_the_most_about():
     text = Text(Documents.of(sentences), np.array([0, len(sentences)]))
     counts = count_pairs(stream_of(Examples(text.sentences), 100), 10, 10, Pairs())
     for strategy, expected in (("max_mi", [1, 2]), ("min_mi", [2, 0])):
-        choose = Chooser(strategy, Scorer(counts, Pointwise(minimum_count=3)))
+        choose = Chooser(Selection(strategy), Scorer(counts, Pointwise(minimum_count=3)))
         assert choose(text, np.arange(2)).tolist() == expected
     # No pair is seen often enough: by rarity. A sentence of one token has no other choice.
-    choose = Chooser("max_mi", Scorer(counts, Pointwise(minimum_count=100)))
+    choose = Chooser(Selection("max_mi"), Scorer(counts, Pointwise(minimum_count=100)))
     assert choose(text, np.array([4, 5])).tolist() == [0, 1]
 
 
@@ -201,7 +195,7 @@ def test_restoring_gives_the_text_back(strategy, documents):
                 continue  # no sentence of two tokens
             scorer = Scorer(counts, Pointwise(minimum_count=1))
         numbers = np.arange(len(text.sentences))
-        chosen = Chooser(strategy, scorer)(text, numbers)
+        chosen = Chooser(Selection(strategy), scorer)(text, numbers)
         end = tokenizer.special("<end>")
         planned = lay_out(text, numbers, chosen, how, end)
         restored = how.restore(planned.tokens)
@@ -241,11 +235,11 @@ def test_held_out_texts_of_their_own_are_not_trained_on(tmp_path):
 def test_words_are_those_of_the_training_documents(tmp_path):
     held_out = tmp_path / "h.txt"
     held_out.write_text("new words")
-    corpus = Corpus(data_config(tmp_path, "old words. Old.", test_path=held_out, vocabulary=20))
+    corpus = TextFile(data_config(tmp_path, "old words. Old.", test_path=held_out, vocabulary=20))
     assert corpus.tokenizer.decode(corpus.test.sentences.tokens, specials=True) == "<unk> words"
     assert "training: 1 documents, 2 sentences, 5 tokens" in str(corpus)
 
 
 def test_a_choice_by_a_table_needs_the_table():
     with pytest.raises(ValueError, match="strategy max_mi needs a scorer"):
-        Chooser("max_mi")(TEXT, np.arange(3))
+        Chooser(Selection("max_mi"))(TEXT, np.arange(3))

@@ -19,10 +19,11 @@ from pretrain.errors import ConfigError
 from pretrain.selection.orders.transforms import Keep
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.selection.selector import Selection
-from pretrain.tasks.base import build_work
 from pretrain.tasks.text.data import lay_out
+from pretrain.tasks.text.evaluation import TextEvaluator
 from pretrain.tasks.text.scores import END, OTHER
-from pretrain.tasks.text.task import TextEvaluator, TextWork
+from pretrain.tasks.text.selection import Chooser
+from pretrain.tasks.text.task import TextTask
 from pretrain.testing.processes import run_gang
 from tools.fit_selection import main as fit_selection
 
@@ -64,26 +65,26 @@ def make_config(path: str, strategy: str = "max_mi", **sections) -> Config:
 
 def train_and_score(config: Config):
     """Losses of the first steps, metrics of held-out text after them, and samples."""
-    work = build_work(config)
+    task = TextTask(config)
     with topology.start(config) as here:
         from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
-        sampler = Sampler(work.examples, config.training.global_batch, 0)
-        schedule = SelectionSchedule(config, here, work.fitter, sampler)
-        vocabulary = config.vocabulary_size(work.tokenizer.size)
+        sampler = Sampler(task.examples, config.training.global_batch, 0)
+        schedule = SelectionSchedule(config, here, task.fitter, sampler)
+        vocabulary = config.vocabulary_size(task.tokenizer.size)
         engine = Engine(config, here, build(config, here, vocabulary))
-        source = work.source(schedule, sampler, here)
+        source = task.batches(schedule, sampler, here)
         share = config.training.global_batch // here.data.size
         feed = BatchFeed(source, here, share, config.model.sequence_length, range(STEPS))
-        evaluator = work.evaluator(Forward(here, engine.deepspeed.module), schedule)
+        evaluator = task.evaluator(Forward(here, engine.deepspeed.module), schedule)
         losses = []
         for _, batch in feed:
             assert batch.positions is not None
             losses.append(engine.mean_loss(engine.train_step(batch, 1e-3)))
         result = evaluator.run(schedule.current)
-    return losses, result.metrics, result.samples
+    return losses, result.values, result.samples
 
 
 VARIANTS: dict[str, dict] = {
@@ -151,15 +152,14 @@ def test_packed_documents_do_not_see_each_other(play, model):
                 torch.testing.assert_close(before[row, first:last], alone[0], atol=1e-4, rtol=1e-4)
 
 
-def evaluator_of(config: Config, here: topology.Topology) -> tuple[TextWork, TextEvaluator]:
+def evaluator_of(config: Config, here: topology.Topology) -> tuple[TextTask, TextEvaluator]:
     from pretrain.inference.forward import Forward
     from pretrain.model.gpt import build
 
-    work = build_work(config)
-    assert isinstance(work, TextWork)
-    schedule = SelectionSchedule(config, here, work.fitter, Sampler(work.examples, 8, 0))
-    module = build(config, here, config.vocabulary_size(work.tokenizer.size))
-    return work, work.evaluator(Forward(here, module), schedule)
+    task = TextTask(config)
+    schedule = SelectionSchedule(config, here, task.fitter, Sampler(task.examples, 8, 0))
+    module = build(config, here, config.vocabulary_size(task.tokenizer.size))
+    return task, task.evaluator(Forward(here, module), schedule)
 
 
 def test_scores_are_those_of_the_stream_token_by_token(play):
@@ -167,18 +167,18 @@ def test_scores_are_those_of_the_stream_token_by_token(play):
     with topology.start(config) as here, torch.no_grad():
         from pretrain.model.gpt import document_inputs
 
-        work, evaluator = evaluator_of(config, here)
-        found = evaluator._likelihood(work.transform)
-        text, end = work.corpus.test.head(12), work.end_id
+        task, evaluator = evaluator_of(config, here)
+        found = evaluator._likelihood(task.transform)
+        text, end = task.file.test.head(12), evaluator.end_id
         numbers = np.arange(len(text.sentences))
-        stream = lay_out(text, numbers, evaluator.chosen, work.transform, end).tokens
+        stream = lay_out(text, numbers, evaluator.chosen, task.transform, end).tokens
         stream = torch.tensor([*stream.tolist(), end])
         nats = 0.0
         for first in range(0, len(stream) - 1, 48):
             row = stream[first : first + 49][None]
             tokens, labels = row[:, :-1], row[:, 1:]
             inputs = document_inputs(tokens, positions_of(tokens == end))
-            logits = evaluator.chunks[0].eval()(tokens, **inputs)
+            logits = evaluator.forward.chunks[0].eval()(tokens, **inputs)
             nats += float(torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum"))
         assert found.nats.sum() == pytest.approx(nats, rel=1e-5)
         assert found.counts.sum() == len(stream) - 1
@@ -191,8 +191,8 @@ def test_scores_are_those_of_the_stream_token_by_token(play):
 def test_generated_text_is_restored_before_it_is_scored(play):
     config = make_config(play, "max_mi")
     with topology.start(config) as here:
-        work, evaluator = evaluator_of(config, here)
-        opening, closing = work.tokenizer.special("<plan>"), work.tokenizer.special("</plan>")
+        task, evaluator = evaluator_of(config, here)
+        opening, closing = task.tokenizer.special("<plan>"), task.tokenizer.special("</plan>")
         prompts = []
 
         def generate(source, units, pad_id, lengths):
@@ -200,17 +200,17 @@ def test_generated_text_is_restored_before_it_is_scored(play):
             rows = np.full((len(source), units), 3)
             for row, (begin, _) in zip(rows, evaluator._prompts(24), strict=True):
                 true = evaluator._true(begin, 6).tolist()
-                told = [opening, true[0], closing, *true, work.end_id]
+                told = [opening, true[0], closing, *true, evaluator.end_id]
                 row[: len(told)] = told
             prompts.append((source, lengths))
             return rows
 
         evaluator.decoder = SimpleNamespace(generate=generate)
         metrics, samples = evaluator._generate()
-    assert metrics["rouge1"] == 1.0
+    assert {metric.name: metric.value for metric in metrics}["rouge1"] == 1.0
     source, lengths = prompts[0]
     for row, length, sample in zip(source, lengths, samples, strict=True):
-        assert row[0] == work.end_id
+        assert row[0] == evaluator.end_id
         assert row[1] == opening
         assert length <= 24
         assert sample["prediction"] == sample["target"]
@@ -221,8 +221,8 @@ def test_generated_text_is_restored_before_it_is_scored(play):
 def test_what_is_unfinished_is_no_text(play):
     config = make_config(play, "first")
     with topology.start(config) as here:
-        work, evaluator = evaluator_of(config, here)
-    opening, closing, end = (work.tokenizer.special(x) for x in ("<plan>", "</plan>", "<end>"))
+        task, evaluator = evaluator_of(config, here)
+    opening, closing, end = (task.tokenizer.special(x) for x in ("<plan>", "</plan>", "<end>"))
     for raw, expected in (
         ([opening, 1, closing, 1, opening, 2], [opening, 1, closing, 1]),
         ([opening, 1, closing, end, opening, 2], [opening, 1, closing]),
@@ -237,13 +237,14 @@ def test_nothing_inserted_is_plain_text(play):
     config = make_config(play, "ntp")
     with topology.start(config) as here:
         _, evaluator = evaluator_of(config, here)
-        result = evaluator.run(Selection("ntp", (), ()))
-    assert result.metrics["plain_perplexity"] == result.metrics["conditional_perplexity"]
-    assert "plan_bits" not in result.metrics
+        result = evaluator.run(Chooser(Selection("ntp")))
+    metrics = result.values
+    assert metrics["plain_perplexity"] == metrics["conditional_perplexity"]
+    assert "plan_bits" not in metrics
     assert result.headline == "joint_bits_per_token"
     assert not result.higher_is_better
     assert 1.0 < result.value < 2 * math.log2(208)
-    assert 0.9 < result.metrics["original_tokens_per_position"] < 1.0
+    assert 0.9 < metrics["original_tokens_per_position"] < 1.0
 
 
 def test_a_table_is_fitted_by_itself_and_used(play, tmp_path, capsys):
@@ -264,7 +265,7 @@ def test_too_little_text_is_refused(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("One. Two.\n\nThree.")
     with pytest.raises(ConfigError, match=r"too few for one sequence of model.sequence_length 48"):
-        build_work(make_config(str(path)))
+        TextTask(make_config(str(path)))
 
 
 def test_one_document_a_sequence_needs_no_mask():

@@ -10,7 +10,9 @@ import torch
 from pretrain.config import load_config
 from pretrain.distributed import topology
 from pretrain.selection.selector import Selection
+from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
+from pretrain.tasks.fixed_width.selection import PositionSelector
 from pretrain.testing.processes import run_gang
 
 
@@ -39,15 +41,15 @@ def known_answers(task, order, wrong_from):
 
 def test_answers_are_restored_before_they_are_scored():
     config = load_config(None, {"training": {"evaluation_examples": 100}})
-    task = Arithmetic(config.data)
+    task = Arithmetic(ArithmeticData())
     order = (2, 1, 3, 0)
     with topology.start(config) as here:
         from pretrain.inference.forward import Forward
-        from pretrain.tasks.arithmetic.task import PositionEvaluator
+        from pretrain.tasks.fixed_width.evaluation import PositionEvaluator
 
         evaluator = PositionEvaluator(config, Forward(here, torch.nn.ModuleList()), task)
         evaluator.decoder = known_answers(task, order, wrong_from=75)
-        result = evaluator.run(Selection("fixed", order, task.unit_names))
+        result = evaluator.run(PositionSelector(Selection("fixed", order, task.unit_names)))
     assert result.examples == 100
     assert result.value == 0.75
     # The malformed token stands where the order puts its first unit: the tens.
@@ -73,16 +75,17 @@ def decode(parallel):
             "parallel": parallel,
         },
     )
-    task = Arithmetic(config.data)
+    task = Arithmetic(ArithmeticData())
     with topology.start(config) as here:
         from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
-        from pretrain.tasks.arithmetic.task import PositionEvaluator
+        from pretrain.tasks.fixed_width.evaluation import PositionEvaluator
         from pretrain.training.engine import Engine
 
         engine = Engine(config, here, build(config, here, 16))
         evaluator = PositionEvaluator(config, Forward(here, engine.deepspeed.module), task)
-        result = evaluator.run(Selection("reverse", (3, 2, 1, 0), task.unit_names))
+        backwards = Selection("reverse", (3, 2, 1, 0), task.unit_names)
+        result = evaluator.run(PositionSelector(backwards))
         source = task.test.source[:16]
         return evaluator.decoder.generate(source, 4, 14).tolist(), result.unit_accuracy
 
@@ -92,7 +95,7 @@ def stepwise():
         None,
         {"model": {"layers": 4, "hidden_size": 32, "init_std": 0.3, "sequence_length": 10}},
     )
-    task = Arithmetic(config.data)
+    task = Arithmetic(ArithmeticData())
     with topology.start(config) as here, torch.no_grad():
         from pretrain.model.gpt import build
 

@@ -13,7 +13,7 @@ from pretrain.distributed import topology
 from pretrain.distributed.ranks import discover
 from pretrain.errors import UserError
 from pretrain.selection.schedule import SelectionSchedule
-from pretrain.tasks.text.corpus_task import CorpusWork
+from pretrain.tasks.text.task import CorpusTask
 from pretrain.testing.processes import call_on
 from pretrain.training.checkpoint.manifest import read_manifest
 from tests.data.corpora import LETTERS, made_up, save_letters, write_corpus
@@ -112,7 +112,7 @@ def test_another_blend_goes_on_where_nothing_is_fitted_and_is_announced(corpora,
     assert sum(given.values()) == STEPS * 8
     assert given["new"] == (STEPS - HALF) * 8 // 2
     # A step's sequences are found again, from the checkpoint after it.
-    seen = CorpusWork(make_config(corpora, "", changed, "never", **plain)).sampler(
+    seen = CorpusTask(make_config(corpora, "", changed, "never", **plain)).sampler(
         read_manifest(half).state, HALF
     )
     for step in range(HALF, STEPS):
@@ -135,16 +135,16 @@ def test_scores_of_sources_are_those_of_each_alone_and_add_up(corpora):
         from pretrain.inference.forward import Forward
         from pretrain.model.gpt import build
 
-        work = CorpusWork(config)
-        schedule = SelectionSchedule(config, here, work.fitter, work.sampler({}, 0))
-        module = build(config, here, config.vocabulary_size(work.tokenizer.size))
-        evaluator = work.evaluator(Forward(here, module), schedule)
-        metrics = evaluator.run(schedule.current).metrics
+        task = CorpusTask(config)
+        schedule = SelectionSchedule(config, here, task.fitter, task.sampler({}, 0))
+        module = build(config, here, config.vocabulary_size(task.tokenizer.size))
+        evaluator = task.evaluator(Forward(here, module), schedule)
+        metrics = evaluator.run(schedule.current).values
         assert evaluator.bytes == {
-            name: text.tokens for name, text in work.held_out().items()
+            name: text.tokens for name, text in task.held_out().items()
         }  # a letter is a byte
         sums = {
-            name: evaluator._likelihood(work.transform, *span)
+            name: evaluator._likelihood(task.transform, *span)
             for name, span in evaluator.spans.items()
         }
     bits = {name: each.nats.sum() / np.log(2) for name, each in sums.items()}
@@ -179,13 +179,13 @@ def test_a_documents_loss_depends_on_its_neighbour_only_without_the_mask(corpora
             from pretrain.data.batch import positions_of
             from pretrain.model.gpt import build, document_inputs
 
-            work = CorpusWork(config)
-            schedule = SelectionSchedule(config, here, work.fitter, work.sampler({}, 0))
-            source = work.source(schedule, work.sampler({}, 0), here)
-            tokens, labels, _, *starts = source.read(0, None)
-            where = positions_of(torch.from_numpy(starts[0])) if mask else None
+            task = CorpusTask(config)
+            schedule = SelectionSchedule(config, here, task.fitter, task.sampler({}, 0))
+            batches = task.batches(schedule, task.sampler({}, 0), here)
+            tokens, labels, _, starts, _ = batches.read(0, schedule.current)
+            where = positions_of(torch.from_numpy(starts)) if mask else None
             inputs = torch.from_numpy(tokens)
-            chunk = build(config, here, config.vocabulary_size(work.tokenizer.size))[0].eval()
+            chunk = build(config, here, config.vocabulary_size(task.tokenizer.size))[0].eval()
             nats = chunk(inputs, **document_inputs(inputs, where), labels=torch.from_numpy(labels))
         losses.append(_of_whole_documents(tokens, nats, sum(map(len, told)), told))
     assert min(map(len, losses)) >= 3

@@ -1,9 +1,8 @@
-"""What a task gives to training: tokenized examples whose targets are made of units."""
+"""Tokenized examples of fixed widths, whose targets are made of units."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,8 +51,8 @@ class Examples:
         return Examples(self.source[:n], self.target[:n], self.feature_columns)
 
 
-class Task(Protocol):
-    """A kind of examples."""
+class Dataset(Protocol):
+    """Examples of one kind, a share of them held out."""
 
     unit_names: tuple[str, ...]
     train: Examples
@@ -70,18 +69,18 @@ class Task(Protocol):
         ...
 
 
-def sequence_length(task: Task) -> int:
-    """Input positions that an example of the task takes."""
-    return task.train.source.shape[1] + task.train.target.shape[1] - 1
+def sequence_length(dataset: Dataset) -> int:
+    """Input positions that an example takes."""
+    return dataset.train.source.shape[1] + dataset.train.target.shape[1] - 1
 
 
-def check_length(task: Task, available: int) -> None:
+def check_length(dataset: Dataset, available: int) -> None:
     """Check that an example fits the model's sequence.
 
     Raises:
         ConfigError: it does not.
     """
-    needed = sequence_length(task)
+    needed = sequence_length(dataset)
     if available < needed:
         raise ConfigError(
             f"model.sequence_length {available} is too short for the task's {needed} positions; "
@@ -109,11 +108,3 @@ def assemble(
     mask = np.zeros((n, length), dtype=np.float32)
     mask[:, source.shape[1] - 1 : width - 1] = 1.0
     return row[:, :length], row[:, 1 : length + 1], mask
-
-
-def unit_place_names(count: int) -> tuple[str, ...]:
-    """Names of decimal places from the most significant of `count` digits on."""
-    names: Sequence[str] = ("units", "tens", "hundreds", "thousands")
-    return tuple(
-        names[place] if place < len(names) else f"10^{place}" for place in reversed(range(count))
-    )

@@ -1,0 +1,98 @@
+"""The section `data` of arithmetic."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from pretrain.config import Config, EstimatorName, SelectionConfig, Strategy
+from pretrain.config.base import PositiveInt
+from pretrain.config.data import HeldOutShare, Restoration
+
+if TYPE_CHECKING:
+    from pretrain.tasks.base import Task
+    from pretrain.tasks.presentation import Presentation
+
+SYMBOLS = "0123456789+-*="
+SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
+
+
+class ArithmeticData(HeldOutShare):
+    """Problems of two operands, which are made here."""
+
+    task: Literal["arithmetic"] = "arithmetic"
+    """Kind of examples."""
+    operation: Literal["addition", "subtraction", "multiplication"] = "multiplication"
+    """Arithmetic operation."""
+    digits: Annotated[int, Field(ge=1, le=9)] = 2
+    """Digits of each operand, zero-padded."""
+    digits_second: Annotated[int, Field(ge=1, le=9)] | None = None
+    """Digits of the second operand, where it has others than the first."""
+    examples: PositiveInt | None = None
+    """Operand pairs drawn in all, a*b and b*a counted once; every pair if not given (3 digits at
+    the most)."""
+
+    strategies: ClassVar[tuple[Strategy, ...]] = (
+        "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned",
+    )  # fmt: skip
+    estimators: ClassVar[tuple[EstimatorName, ...]] = (
+        "joint", "pairwise", "operand_pair", "v_information", "chain",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _enumerable(self) -> ArithmeticData:
+        if max(self.digits, self.second_digits) > 3 and self.examples is None:
+            raise ValueError(
+                f"data.digits {self.digits} has 10^{self.digits + self.second_digits} pairs; say "
+                "how many to draw with data.examples, for example 1000000"
+            )
+        return self
+
+    @property
+    def second_digits(self) -> int:
+        """Digits of the second operand, with the default resolved."""
+        return self.digits_second or self.digits
+
+    def build(self, config: Config) -> Task:
+        """The task; errors: see the base class."""
+        from pretrain.tasks.arithmetic.task import ArithmeticTask
+
+        return ArithmeticTask(config)
+
+    def presentation(self) -> Presentation:
+        """Digits of each answer."""
+        from pretrain.tasks.arithmetic.presentation import ArithmeticPresentation
+
+        return ArithmeticPresentation()
+
+    def title(self) -> str:
+        """Such as 2-digit multiplication."""
+        second = "" if self.second_digits == self.digits else f" by {self.second_digits}"
+        return f"{self.digits}{second}-digit {self.operation}"
+
+    def restoration(self, strategy: Strategy) -> Restoration:
+        """Digits are put back; a prompt is a problem with its equals sign."""
+        sign = SIGNS[self.operation]
+        form = rf"[0-9]{{{self.digits}}}{re.escape(sign)}[0-9]{{{self.second_digits}}}="
+        first = "35".zfill(self.digits)[-self.digits :]
+        second = "07".zfill(self.second_digits)[-self.second_digits :]
+        return Restoration("reorder", form, f"{first}{sign}{second}=")
+
+    def known_vocabulary(self) -> int:
+        """One token for each symbol, and padding."""
+        from pretrain.data.tokenizers import SymbolTokenizer
+
+        return SymbolTokenizer(SYMBOLS).size
+
+    def table_cells(
+        self, selection: SelectionConfig, vocabulary: int, data_parallel: int
+    ) -> int | None:
+        """A row for each source (joint), each digit of it (pairwise) or each pair of digits
+        (operand_pair), a column for each value of each answer digit."""
+        digits = self.digits + self.second_digits
+        rows = {"joint": 10**digits, "pairwise": 10 * digits, "operand_pair": (10 * digits) ** 2}
+        if selection.estimator not in rows:
+            return None
+        return rows[selection.estimator] * vocabulary * (digits + 1)

@@ -1,0 +1,1 @@
+"""Base of tasks whose examples have fixed widths: the units of a target are put into one order."""

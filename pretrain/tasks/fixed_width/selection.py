@@ -1,0 +1,180 @@
+"""The units of a target in one order, by what the columns of a source tell of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pretrain.config import FITTED_STRATEGIES, SelectionConfig
+from pretrain.ragged import Examples as Counted
+from pretrain.selection.estimators.chain import chain_order
+from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
+from pretrain.selection.estimators.probe import v_information
+from pretrain.selection.fitter import Ranking
+from pretrain.selection.orders.learned import learn_order
+from pretrain.selection.orders.strategies import choose_order
+from pretrain.selection.orders.transforms import Reorder
+from pretrain.selection.selector import Selection
+from pretrain.selection.table.collectives import add_up, world
+from pretrain.selection.table.counts import Progress
+from pretrain.selection.table.positions import Content, PositionCounts, count_positions
+from pretrain.tasks.fixed_width.data import Examples
+
+
+@dataclass(frozen=True)
+class PositionSelector:
+    """Puts the units of targets into the order of a selection, and back."""
+
+    selection: Selection
+
+    @property
+    def transform(self) -> Reorder:
+        """The reordering of targets, with its inverse."""
+        return Reorder(self.selection.order)
+
+
+@dataclass(frozen=True)
+class PositionRule:
+    """Counts which values of a target's units go with which values of the source's columns, and
+    orders the units by their mutual information with the source.
+
+    Attributes:
+        settings: `selection` of the configuration.
+        train: training examples.
+        values: ids of features and units are below it.
+        unit_names: of the units in natural order.
+    """
+
+    settings: SelectionConfig
+    train: Examples
+    values: int
+    unit_names: tuple[str, ...]
+    counted = "positions"
+
+    @property
+    def checksum(self) -> str:
+        """Of the training examples."""
+        return self.train.checksum
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Which columns are looked at together is the estimator's."""
+        return {"estimator": self.settings.estimator}
+
+    @property
+    def tokens(self) -> int:
+        """Each token of features and targets is counted twice."""
+        return 2 * (self.train.features.size + self.train.target.size)
+
+    def uncounted(self, group: dist.ProcessGroup | None, progress: Progress) -> Selection:
+        """An order that is given, or found by training a probe or a small decoder."""
+        settings, names = self.settings, self.unit_names
+        fitted = settings.strategy in FITTED_STRATEGIES
+        if not fitted and settings.strategy != "learned":
+            order = choose_order(
+                settings.strategy, len(names), seed=settings.seed, fixed=settings.fixed
+            )
+            return Selection(settings.strategy, order, names)
+        mine = self.train.shard(*world(group))
+        steps = _steps_as_tokens(progress, 2 * (mine.features.size + mine.target.size))
+        if fitted and settings.estimator == "v_information":
+            return self._probed(mine, group, steps)
+        learned = settings.strategy == "learned"
+        find = learn_order if learned else chain_order
+        found = find(mine.features, mine.target, self.values, group, progress=steps)
+        return Selection(
+            settings.strategy,
+            found.order,
+            names,
+            estimator=None if learned else settings.estimator,
+            examples=_count(mine, group),
+            seconds=found.seconds,
+            flops=found.flops,
+        )
+
+    def _probed(
+        self, mine: Examples, group: dist.ProcessGroup | None, steps: Callable[[int, int], None]
+    ) -> Selection:
+        started = time.perf_counter()
+        bits = v_information(mine.features, mine.target, self.values, group, progress=steps)
+        ranking = self._ranking(bits)
+        return Selection(
+            self.settings.strategy,
+            ranking.order,
+            self.unit_names,
+            estimator=self.settings.estimator,
+            bits=ranking.bits,
+            examples=_count(mine, group),
+            seconds=time.perf_counter() - started,
+        )
+
+    def count(
+        self,
+        group: dist.ProcessGroup | None,
+        budget: int,
+        progress: Progress,
+        device: torch.device | None,
+    ) -> PositionCounts:
+        """See :class:`pretrain.selection.fitter.Rule`."""
+        mine = self.train.shard(*world(group))
+        features = mine.features
+        return count_positions(
+            features,
+            mine.target,
+            ESTIMATORS[self.settings.estimator].slots(features.shape[1]),
+            self.values,
+            group,
+            self.settings.chunk_tokens,
+            budget,
+            progress=progress,
+            device=device,
+        )
+
+    def fits(self, table: Content) -> bool:
+        """Whether it is a table of positions."""
+        return isinstance(table, PositionCounts)
+
+    def rank(self, table: Content) -> Ranking:
+        """Units by the bits that the source tells of each."""
+        assert isinstance(table, PositionCounts)
+        settings = self.settings
+        told = mutual_information(table.counts, settings.correction)
+        return self._ranking(ESTIMATORS[settings.estimator].combine(told), settings.correction)
+
+    def _ranking(self, bits: np.ndarray, correction: str | None = None) -> Ranking:
+        settings, values = self.settings, tuple(bits.tolist())
+        order = choose_order(settings.strategy, len(self.unit_names), values, settings.tie_bits)
+        return Ranking(order, values, correction)
+
+    def stream(self, table: Content, indices: np.ndarray) -> Iterable[Counted]:
+        """See :class:`pretrain.selection.fitter.Rule`."""
+        assert isinstance(table, PositionCounts)
+        features, target = self.train.features[indices], self.train.target[indices]
+        return table.stream(features, target, self.settings.chunk_tokens)()
+
+    def selector(self, selection: Selection, table: Content | None) -> PositionSelector:
+        """The order is all that it needs."""
+        return PositionSelector(selection)
+
+
+def _count(mine: Examples, group: dist.ProcessGroup | None) -> int:
+    return int(add_up(np.array([len(mine)]), group)[0])
+
+
+def _steps_as_tokens(progress: Progress, tokens: int) -> Callable[[int, int], None]:
+    """Progress in steps done of all, told as tokens just done."""
+    told = 0
+
+    def tell(done: int, steps: int) -> None:
+        nonlocal told
+        now = tokens * done // steps
+        progress(now - told)
+        told = now
+
+    return tell

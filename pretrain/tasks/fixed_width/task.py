@@ -1,0 +1,68 @@
+"""A task of examples of fixed widths, as a training job sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pretrain.config import Config
+from pretrain.data.batch import Sampler
+from pretrain.distributed.topology import Topology
+from pretrain.errors import ConfigError
+from pretrain.selection.fitter import CountingFitter
+from pretrain.selection.schedule import SelectionSchedule
+from pretrain.tasks.base import Evaluator, Task
+from pretrain.tasks.fixed_width.batches import ExampleBatches
+from pretrain.tasks.fixed_width.data import Dataset, check_length
+from pretrain.tasks.fixed_width.selection import PositionRule, PositionSelector
+
+if TYPE_CHECKING:
+    from pretrain.inference.forward import Forward
+
+
+class FixedWidthTask(Task):
+    """Targets are written unit by unit, in one order of all units.
+
+    Args:
+        config: of the run.
+        dataset: where examples come from.
+
+    Raises:
+        ConfigError: an example does not fit the model, or `selection.fixed` not the examples.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.config = config
+        self.dataset = dataset
+        check_length(dataset, config.model.sequence_length)
+        fixed, names = config.selection.fixed, dataset.unit_names
+        if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != len(names):
+            raise ConfigError(
+                f"selection.fixed {list(fixed)} orders {len(fixed)} units, but the task has "
+                f"{len(names)} ({', '.join(names)})"
+            )
+        self.tokenizer = dataset.tokenizer
+        self.examples = len(dataset.train)
+        self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
+        rule = PositionRule(config.selection, dataset.train, dataset.values, names)
+        self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
+
+    def batches(
+        self, schedule: SelectionSchedule[PositionSelector], sampler: Sampler, topology: Topology
+    ) -> ExampleBatches:
+        """Batches of this rank."""
+        return ExampleBatches(
+            self.dataset,
+            sampler,
+            schedule,
+            topology.reader_rank,
+            topology.data.size,
+            self.config.model.sequence_length,
+        )
+
+    def evaluator(
+        self, forward: Forward, schedule: SelectionSchedule[PositionSelector]
+    ) -> Evaluator:
+        """Scores the model that `forward` runs."""
+        from pretrain.tasks.fixed_width.evaluation import PositionEvaluator  # loads Megatron-Core
+
+        return PositionEvaluator(self.config, forward, self.dataset)

@@ -1,0 +1,77 @@
+"""Sequences cut from packed text, with the selected token in front of each sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pretrain.data.batch import Rows, Sampler
+from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.tasks.text.data import Sentences, lay_out, ranges
+from pretrain.tasks.text.selection import Chooser
+
+
+class PackedBatches:
+    """Sequences of consecutive sentences, each with its selected token in front of it. Every
+    position counts in the loss.
+
+    A sentence takes the same room whichever token is selected, so where a sequence begins is known
+    without a score, and only the sentences of a step's own sequences are scored.
+
+    Args:
+        text: the training text; every reader has all of it.
+        transform: how it is inserted.
+        end_id: parts documents.
+        sampler: which sequences a step sees.
+        selection_at: step -> chooser of tokens; called on every rank for each step once, in order.
+        rank, ranks: this reader among the readers.
+        length: positions of the model.
+        document_mask: whether documents are kept apart.
+    """
+
+    fields = ()
+
+    def __init__(
+        self,
+        text: Sentences,
+        transform: Insert | Keep,
+        end_id: int,
+        sampler: Sampler,
+        selection_at: Callable[[int], Chooser],
+        rank: int,
+        ranks: int,
+        length: int,
+        document_mask: bool = True,
+    ) -> None:
+        self.text = text
+        self.transform = transform
+        self.end_id = end_id
+        self.sampler = sampler
+        self.selection_at = selection_at
+        self.rank = rank
+        self.ranks = ranks
+        self.length = length
+        self.document_mask = document_mask
+        self.packed = text.packed(transform, length)
+
+    def read(self, step: int, selector: Chooser) -> Rows:
+        """This reader's share of a step; with `document_mask`, also where documents begin."""
+        begins = self.sampler.indices(step, self.rank, self.ranks) * self.length
+        rows = self._rows(begins, selector).astype(np.int64)
+        tokens, labels = rows[:, :-1], rows[:, 1:]
+        mask = np.ones(tokens.shape, dtype=np.float32)
+        return Rows(tokens, labels, mask, tokens == self.end_id if self.document_mask else None)
+
+    def _rows(self, begins: np.ndarray, chooser: Chooser) -> np.ndarray:
+        """[n, length + 1] tokens of the stream from these positions on."""
+        if isinstance(self.transform, Keep):
+            return self.packed.cut(begins, self.length + 1, self.end_id)
+        first = self.packed.at(begins)
+        last = self.packed.at(begins + self.length) + 1
+        numbers = ranges(first, last)
+        chosen = chooser(self.text, numbers)
+        planned = lay_out(self.text, numbers, chosen, self.transform, self.end_id)
+        sequence = np.cumsum([0, *(last - first)])[:-1]
+        at = planned.offsets[sequence] + begins - self.packed.starts(first)
+        return planned.tokens[at[:, None] + np.arange(self.length + 1)]

@@ -31,6 +31,7 @@ from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
 from pretrain.progress import progress_bar
+from pretrain.run_files import METRICS
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
 from tools.comparison.variants import parse_variants
@@ -101,7 +102,7 @@ def show(bar: tqdm, runs: Sequence[Run]) -> None:
     """Move the bar to the sum of all steps; name what runs now, with its loss."""
     done, text = 0, ""
     for run in runs:
-        lines = list(json_lines(run.directory / "metrics.jsonl"))
+        lines = list(json_lines(run.directory / METRICS))
         if lines:
             done += lines[-1]["step"]
             if lines[-1]["step"] < run.config.training.steps:

@@ -27,9 +27,10 @@ from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
 from pretrain.optimizers.base import optimizer_of
-from pretrain.training.checkpoint.manifest import MANIFEST, File, Manifest, file_of
+from pretrain.run_files import MANIFEST
+from pretrain.training.checkpoint.manifest import File, Manifest, file_of
 from pretrain.training.checkpoint.tensor_files import Copy
-from pretrain.training.checkpoint.tensor_index import Shard, Whole
+from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from tools.export_hf import OWN_TOKENIZER
 from tools.hf.folders import CONFIG, Weights, inside, read_json
 from tools.hf.mapping import Link, links

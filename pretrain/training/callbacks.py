@@ -18,12 +18,10 @@ import torch
 
 from pretrain.files import write_text
 from pretrain.progress import progress_bar
+from pretrain.run_files import BAD_STEPS, EVALUATIONS, METRICS, SELECTION, SELECTIONS, TENSORBOARD
 from pretrain.selection.selector import Selection
 from pretrain.tasks.base import Evaluation
 from pretrain.training.health.step_guard import BadStep
-from pretrain.training.run_directory import EVALUATIONS, SELECTION
-
-BAD_STEPS = "bad_steps.jsonl"
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,8 @@ class JsonLines(Callback):
     def __init__(self, directory: Path, start: int = 0, steps: int | None = None) -> None:
         self._directory = directory
         evaluated = start - 1 if start == steps else start
-        self._selections = Lines(directory / "selection.jsonl", start - 1)
-        self._metrics = Lines(directory / "metrics.jsonl", start)
+        self._selections = Lines(directory / SELECTIONS, start - 1)
+        self._metrics = Lines(directory / METRICS, start)
         self._bad_steps = Lines(directory / BAD_STEPS, start - 1)
         self._evaluations = Lines(directory / EVALUATIONS, evaluated)
 
@@ -181,7 +179,7 @@ class TensorBoard(Callback):
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(
-            str(directory / "tensorboard"), purge_step=start + 1 if start else None
+            str(directory / TENSORBOARD), purge_step=start + 1 if start else None
         )
 
     def on_log(self, record: StepRecord) -> None:

@@ -14,19 +14,8 @@ from pretrain.data.tokenizers import TextTokenizer, Tokenizer, save_tokenizer
 from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import write_text
+from pretrain.run_files import CONFIG, OWN, RESULT, VOCABULARY
 from pretrain.training.checkpoint.compatibility import any_checkpoint, changes
-
-RESULT = "result.json"
-CONFIG = "config.yaml"
-SELECTION = "selection.json"
-EVALUATIONS = "evaluation.jsonl"
-VOCABULARIES = ("vocabulary.json", "vocabulary.model")
-OWN = (
-    RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "bad_steps.jsonl",
-    EVALUATIONS,
-    "tensorboard", "checkpoints", "profile", "stop", "ranks.json", "passed.json",
-    *VOCABULARIES,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ class RunDirectory:
             UserError: it cannot be written.
         """
         if isinstance(tokenizer, TextTokenizer):
-            path = (self.path / "vocabulary").with_suffix(ending_of(tokenizer))
+            path = (self.path / VOCABULARY).with_suffix(ending_of(tokenizer))
             save_tokenizer(tokenizer, path)
 
     def finish(self, result: dict[str, Any]) -> None:

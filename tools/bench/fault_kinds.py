@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, CONFIG, STOP
 from pretrain.training.checkpoint.manifest import newest_first
-from pretrain.training.health.stopping import STOP
-from pretrain.training.run_directory import CONFIG
 from tools.bench.fault_runs import EVALUATE_EVERY, SAVE_EVERY, STEPS, Attempt, Layout
 
 Kind = Callable[[Path, Layout, Path, random.Random], None]

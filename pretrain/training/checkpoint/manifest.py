@@ -17,8 +17,8 @@ from typing import Any
 
 from pretrain.errors import UserError
 from pretrain.files import checksum
+from pretrain.run_files import MANIFEST
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 _NAME = re.compile(r"^step-(\d{8,})$")
 _FILE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")

@@ -23,9 +23,9 @@ import torch.distributed as dist
 
 from pretrain.config import CheckpointConfig
 from pretrain.distributed.topology import Topology, own_store
+from pretrain.run_files import MANIFEST, TABLE
 from pretrain.training.checkpoint import shards
 from pretrain.training.checkpoint.manifest import (
-    MANIFEST,
     CheckpointError,
     File,
     Manifest,
@@ -41,7 +41,6 @@ from pretrain.training.checkpoint.manifest import (
 from pretrain.training.checkpoint.tensor_files import Copy, PieceReader
 from pretrain.training.engine import Engine
 
-SELECTION = "selection"
 POLL_SECONDS = 0.05
 
 
@@ -114,7 +113,7 @@ class CheckpointStore:
             return
         if save_selection is not None:
             try:
-                save_selection(partial / SELECTION)
+                save_selection(partial / TABLE)
             except Exception as error:
                 self._problem = Problem(manifest.step, str(error))
         copy = Copy.of([s for s in shards.shards_of(engine) if shards.writes(s, engine)])
@@ -168,8 +167,8 @@ class CheckpointStore:
     def _complete(self, partial: Path, manifest: Manifest) -> None:
         """On the first rank: once all have said so, write the manifest and give it its name."""
         files = self._gather(partial, manifest.step)
-        for path in sorted((partial / SELECTION).glob("*")):
-            files[f"{SELECTION}/{path.name}"] = file_of(path)
+        for path in sorted((partial / TABLE).glob("*")):
+            files[f"{TABLE}/{path.name}"] = file_of(path)
         whole = replace(manifest, files=files)
         path = partial / MANIFEST
         path.write_text(whole.to_json(), encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pretrain.data.skipped import PASSED, Passed, Stretch, read_passed
+from pretrain.data.skipped import Passed, Stretch, read_passed
 from pretrain.errors import UserError
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, SKIPPED
 from pretrain.training.checkpoint.manifest import complete, step_of
 from pretrain.training.health.step_guard import RollBackError
 
@@ -31,7 +31,7 @@ def roll_back(directory: Path, bad: RollBackError) -> str:
     steps = {step_of(path) or 0: path for path in complete(directory / CHECKPOINTS)}
     older = [step for step in steps if step <= bad.first]
     goal = max(older) if older else min(steps, default=0)
-    passed = read_passed(directory / PASSED)
+    passed = read_passed(directory / SKIPPED)
     if passed.times_at(goal) >= ATTEMPTS:
         raise UserError(
             f"rolled back to step {goal} {ATTEMPTS} times, and steps {bad.first} to {bad.end - 1} "
@@ -40,7 +40,7 @@ def roll_back(directory: Path, bad: RollBackError) -> str:
         )
     stretch = Stretch(goal, max(1, bad.end - goal))
     try:
-        Passed((*passed.stretches, stretch)).save(directory / PASSED)
+        Passed((*passed.stretches, stretch)).save(directory / SKIPPED)
         for step, path in steps.items():
             if step > goal:
                 os.rename(path, path.with_name(path.name + SET_ASIDE))

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-STOP = "stop"
+from pretrain.run_files import STOP
+
 STOPPED = 75
 """Exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

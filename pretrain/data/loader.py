@@ -41,8 +41,10 @@ COUNTS = "counts"
 class BatchSource(Protocol):
     """Where a reader's batches come from. Called in the feed's thread, for each step once."""
 
-    fields: Collection[str]
-    """Names of the further fields that its rows have."""
+    @property
+    def fields(self) -> Collection[str]:
+        """Names of the further fields that its rows have."""
+        ...
 
     def selection_at(self, step: int) -> Any:
         """What selects the step's targets; called on every rank, so it may communicate."""

@@ -96,13 +96,14 @@ class GPT(GPTModel):
         loss_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if self.post_process and isinstance(labels, Targets):
-            loss: Tensor = self.loss_head(hidden_states, self.output_weight, targets=labels)
-            return loss
-        if self.post_process and labels is not None and loss_mask is not None:
-            targets = Targets(labels, loss_mask)
-            nats: Tensor = self.nats_head(hidden_states, self.output_weight, targets=targets)
-            return nats
+        if self.post_process and labels is not None:
+            if isinstance(labels, Targets):
+                loss: Tensor = self.loss_head(hidden_states, self.output_weight, targets=labels)
+                return loss
+            if loss_mask is not None:
+                targets = Targets(labels, loss_mask)
+                nats: Tensor = self.nats_head(hidden_states, self.output_weight, targets=targets)
+                return nats
         output: Tensor = super()._postprocess(
             hidden_states, *args, labels=labels, loss_mask=None, **kwargs
         )

@@ -6,9 +6,13 @@ and DeepSpeed logs at INFO. Neither reaches the user.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -25,7 +29,7 @@ def load(device: torch.device) -> None:
     # Without Transformer Engine, overlapping communication needs one hardware queue.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), compiling_later():
         warnings.simplefilter("ignore")
         import deepspeed
         import deepspeed.ops
@@ -38,3 +42,34 @@ def load(device: torch.device) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if device.type == "cpu":
         cpu.install()
+
+
+@contextmanager
+def compiling_later() -> Iterator[None]:
+    """While inside, what `torch.compile` decorates is compiled when it is first called.
+
+    Megatron-Core decorates its fused functions while it is imported. `torch.compile` loads
+    `torch._dynamo` and `torch._inductor` at once, half of the time that all imports take, and most
+    runs call none of these functions.
+    """
+    compile_now = torch.compile
+
+    def compile_later(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        if function is None:
+            return functools.partial(compile_later, **options)
+
+        @functools.cache
+        def compiled() -> Callable[..., Any]:
+            return compile_now(function, **options)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return compiled()(*args, **kwargs)
+
+        return call
+
+    torch.compile = compile_later
+    try:
+        yield
+    finally:
+        torch.compile = compile_now

@@ -20,7 +20,7 @@ class ExampleBatches:
         length: positions of the model.
     """
 
-    fields = ()
+    fields: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class PackedBatches:
         document_mask: whether documents are kept apart.
     """
 
-    fields = ()
+    fields: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 from launcher.tails import tail
 from pretrain.errors import UserError
 from pretrain.files import json_lines
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, METRICS, RESULT
 from pretrain.training.checkpoint.manifest import complete, saved_step
 
 
@@ -139,11 +139,11 @@ class Record:
     @property
     def complete(self) -> bool:
         """Whether the run is."""
-        return (self.directory / "result.json").exists()
+        return (self.directory / RESULT).exists()
 
     def metrics(self) -> dict[str, Any] | None:
         """The last line of metrics.jsonl."""
-        return tail(self.directory / "metrics.jsonl").last or None
+        return tail(self.directory / METRICS).last or None
 
     def checkpoint(self) -> Path | None:
         """Folder of the newest complete checkpoint."""

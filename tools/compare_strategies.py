@@ -34,6 +34,7 @@ from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
 from pretrain.locks import locked
 from pretrain.progress import progress_bar
+from pretrain.run_files import METRICS, RANKS
 from pretrain.training.fingerprints import FINGERPRINTS, NAMES
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
@@ -129,7 +130,7 @@ def show(
         steps[run.name] = max(steps[run.name], _beaten(run, begun))
         if _changed(run) == before[run.name]:
             continue
-        lines = list(json_lines(run.directory / "metrics.jsonl"))
+        lines = list(json_lines(run.directory / METRICS))
         if lines:
             steps[run.name] = max(steps[run.name], lines[-1]["step"])
             if lines[-1]["step"] < run.config.training.steps:
@@ -141,7 +142,7 @@ def show(
 def _beaten(run: Run, begun: float) -> int:
     """Steps that a run has done, as its ranks said a second ago, if they have since `begun`."""
     try:
-        beats = json.loads((run.directory / "ranks.json").read_text(encoding="utf-8"))
+        beats = json.loads((run.directory / RANKS).read_text(encoding="utf-8"))
         return max(int(rank["step"]) for rank in beats["ranks"] if beats["time"] >= begun)
     except (OSError, ValueError, KeyError, TypeError):
         return 0
@@ -149,7 +150,7 @@ def _beaten(run: Run, begun: float) -> int:
 
 def _changed(run: Run) -> int | None:
     """When a run's metrics were written last, in nanoseconds; None where there are none."""
-    path = run.directory / "metrics.jsonl"
+    path = run.directory / METRICS
     return path.stat().st_mtime_ns if path.exists() else None
 
 

@@ -27,9 +27,11 @@ from pretrain.data.tokenizers import load_tokenizer
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
-from pretrain.training.checkpoint.manifest import MANIFEST, File, Manifest, file_of
+from pretrain.optimizers.base import optimizer_of
+from pretrain.run_files import MANIFEST
+from pretrain.training.checkpoint.manifest import File, Manifest, file_of
 from pretrain.training.checkpoint.tensor_files import Copy
-from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from tools.export_hf import OWN_TOKENIZER
 from tools.hf.folders import CONFIG, Weights, inside, read_json
 from tools.hf.mapping import Link, links
@@ -133,12 +135,12 @@ class Source:
             full = torch.cat([full, added])
         return full.contiguous()
 
-    def files(self) -> Iterator[list[Link]]:
-        """Parameters that stand in one file of the checkpoint."""
+    def files(self, kinds: int) -> Iterator[list[Link]]:
+        """Parameters that stand in one file of the checkpoint, each as so many fp32 tensors."""
         file: list[Link] = []
         size = 0
         for link in self.parameters:
-            bytes_ = 4 * len(KINDS) * torch.Size(self.shape(link)).numel()
+            bytes_ = 4 * kinds * torch.Size(self.shape(link)).numel()
             if file and size + bytes_ > FILE_BYTES:
                 yield file
                 file, size = [], 0
@@ -155,16 +157,17 @@ def write_checkpoint(source: Source, config: Config, folder: Path) -> None:
         OSError: the folder cannot be written.
     """
     files: dict[str, File] = {}
-    parts = list(source.files())
+    state = optimizer_of(config).state
+    parts = list(source.files(1 + len(state)))
     with tqdm(total=len(source.parameters), desc="weights", unit="tensor", disable=None) as bar:
         for number, part in enumerate(parts):
             path = folder / f"rank-{number:05d}-of-{len(parts):05d}.safetensors"
             shards = []
             for link in part:
                 flat = source.read(link).view(-1)
-                values = {kind: torch.zeros_like(flat) for kind in KINDS[1:]}
+                values = {kind: torch.zeros_like(flat) for kind in state}
                 whole = Whole(link.ours, source.shape(link), None, 1)
-                shards.append(Shard(whole, 0, 1, 0, {KINDS[0]: flat, **values}))
+                shards.append(Shard(whole, 0, 1, 0, {WEIGHT: flat, **values}))
                 bar.update()
             Copy.of(shards).write(path)
             files[path.name] = file_of(path)

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, MANIFEST
 from pretrain.training.checkpoint.manifest import (
-    MANIFEST,
     CheckpointError,
     check_files,
     newest_first,

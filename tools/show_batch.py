@@ -20,15 +20,14 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, ParallelConfig, read_yaml
-from pretrain.data.skipped import PASSED, passing, read_passed
+from pretrain.data.skipped import passing, read_passed
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
+from pretrain.run_files import CHECKPOINTS, CONFIG, SKIPPED
 from pretrain.selection.schedule import SelectionSchedule
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import complete, read_manifest
-from pretrain.training.run_directory import CONFIG
 
 OPENS, CLOSES = ">>", "<<"
 
@@ -85,7 +84,7 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
             f"training.global_batch {training.global_batch} equally; choose a divisor"
         )
     task = config.data.build(config)
-    passed = read_passed(directory / PASSED)
+    passed = read_passed(directory / SKIPPED)
     newest = next(complete(directory / CHECKPOINTS), None)
     manifest = read_manifest(newest) if newest else None
     state, start = (manifest.state, manifest.step) if manifest else ({}, 0)

@@ -16,9 +16,20 @@ from launcher.scheduler import Job, scheduler
 from launcher.tails import Tail, json_object, tail
 from pretrain.config import RunConfig, read_yaml
 from pretrain.errors import UserError
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
-from pretrain.training.checkpoint.manifest import MANIFEST, newest_first, read_manifest, step_of
-from pretrain.training.health.stopping import STOP
+from pretrain.run_files import (
+    BAD_STEPS,
+    CHECKPOINTS,
+    CONFIG,
+    EVALUATIONS,
+    MANIFEST,
+    METRICS,
+    RANKS,
+    RESULT,
+    SELECTIONS,
+    SKIPPED,
+    STOP,
+)
+from pretrain.training.checkpoint.manifest import newest_first, read_manifest, step_of
 
 PARTIAL = ".step-*.partial"
 ASK_SECONDS = 15.0
@@ -179,7 +190,7 @@ def take(directory: Path) -> Snapshot:
     Raises:
         UserError: the folder is not that of a run.
     """
-    config_path = directory / "config.yaml"
+    config_path = directory / CONFIG
     configured = _changed(config_path)
     record = Record(directory)
     if configured is None and not record.folder.is_dir():
@@ -191,16 +202,16 @@ def take(directory: Path) -> Snapshot:
         now=time.time(),
         configured=configured,
         asked=_asked_for(config_path),
-        metrics=tail(directory / "metrics.jsonl"),
-        evaluations=tail(directory / "evaluation.jsonl"),
-        bad_steps=tail(directory / "bad_steps.jsonl"),
-        selections=tail(directory / "selection.jsonl"),
-        ranks=_ranks(json_object(directory / "ranks.json")),
-        result=json_object(directory / "result.json"),
+        metrics=tail(directory / METRICS),
+        evaluations=tail(directory / EVALUATIONS),
+        bad_steps=tail(directory / BAD_STEPS),
+        selections=tail(directory / SELECTIONS),
+        ranks=_ranks(json_object(directory / RANKS)),
+        result=json_object(directory / RESULT),
         checkpoint=_checkpoint(directory / CHECKPOINTS),
         saving=_saving(directory / CHECKPOINTS),
         stop=_stop(directory / STOP),
-        rolled_back=len(json_object(directory / "passed.json").get("stretches", ())),
+        rolled_back=len(json_object(directory / SKIPPED).get("stretches", ())),
         job=job,
         attempts=attempts,
         scheduled=_told(job, int(time.monotonic() / ASK_SECONDS)) if job else None,

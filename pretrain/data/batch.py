@@ -6,13 +6,35 @@ it, so resuming, or another number of ranks, needs no state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """What a reader has of a step's examples, arrays [share, length].
+
+    Attributes:
+        tokens: integer inputs.
+        labels: integer, the token after each input.
+        mask: float32, 1 where the label counts in the loss.
+        starts: bool, where documents begin that do not see each other; None where each sequence is
+            one document.
+        fields: what else there is of each token, by name.
+    """
+
+    tokens: np.ndarray
+    labels: np.ndarray
+    mask: np.ndarray
+    starts: np.ndarray | None = None
+    fields: Mapping[str, np.ndarray] = {}
 
 
 @dataclass(frozen=True)
@@ -23,9 +45,11 @@ class Batch:
         tokens: [b, s] int64 inputs.
         labels: [b, s] int64, the token after each input.
         mask: [b, s] float32, 1 where the label counts in the loss.
-        target_tokens: labels that count, over all data-parallel ranks.
+        target_tokens: what the summed loss of all data-parallel ranks is divided by: the labels
+            that count, or what the objective counts instead.
         positions: [b, s] int64 of each input in its document, where several documents are packed
             into a sequence and do not see each other; None where a sequence is one document.
+        fields: [b, s] further tensors by name, as the objective needs them.
         selection_seconds: what the step had to wait for this batch.
         selector: what the targets were selected by.
         stop: whether the run is to stop after this step; the same on all ranks.
@@ -34,34 +58,80 @@ class Batch:
     tokens: Tensor
     labels: Tensor
     mask: Tensor
-    target_tokens: int
+    target_tokens: float
     positions: Tensor | None = None
+    fields: Mapping[str, Tensor] = field(default_factory=dict)
     selection_seconds: float = 0.0
     selector: Any = None
     stop: bool = False
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
-        positions = self.positions
-        return replace(
-            self,
-            tokens=_moved(self.tokens, device),
-            labels=_moved(self.labels, device),
-            mask=_moved(self.mask, device),
-            positions=None if positions is None else _moved(positions, device),
-        )
+        return self._each(lambda tensor: _moved(tensor, device))
 
     def micro_batches(self, size: int) -> Iterator[Batch]:
         """Consecutive parts of `size` sequences."""
         for first in range(0, len(self.tokens), size):
-            part = slice(first, first + size)
-            yield Batch(
-                self.tokens[part],
-                self.labels[part],
-                self.mask[part],
-                self.target_tokens,
-                None if self.positions is None else self.positions[part],
+            yield self._each(itemgetter(slice(first, first + size)))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with each of its tensors changed."""
+        return replace(
+            self,
+            tokens=change(self.tokens),
+            labels=change(self.labels),
+            mask=change(self.mask),
+            positions=None if self.positions is None else change(self.positions),
+            fields={name: change(tensor) for name, tensor in self.fields.items()},
+        )
+
+
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of tensors by name."""
+ALIGNED = 8
+"""Bytes: each tensor in a buffer begins at a multiple of it."""
+
+
+def packed(arrays: Mapping[str, np.ndarray | Tensor], layout: Layout) -> Tensor:
+    """Named tensors as one uint8 buffer, values unchanged.
+
+    Raises:
+        ValueError: one is missing, of another shape, or of a type that does not fit without loss.
+    """
+    buffer = torch.zeros(buffer_size(layout), dtype=torch.uint8)
+    for name, view in unpacked(buffer, layout).items():
+        if name not in arrays:
+            raise ValueError(f"the field {name} is missing; there are {', '.join(arrays)}")
+        given = np.asarray(arrays[name])
+        wanted = view.numpy()
+        if given.shape != wanted.shape or not np.can_cast(given.dtype, wanted.dtype, "safe"):
+            raise ValueError(
+                f"the field {name} is {given.dtype} {list(given.shape)}, expected {wanted.dtype} "
+                f"{list(wanted.shape)}"
             )
+        wanted[...] = given
+    return buffer
+
+
+def unpacked(buffer: Tensor, layout: Layout) -> dict[str, Tensor]:
+    """The tensors in a buffer of :func:`packed`, as views of it."""
+    ends = _ends(layout)
+    found = {}
+    for (name, (dtype, shape)), start in zip(layout.items(), [0, *ends], strict=False):
+        part = buffer[start : start + math.prod(shape) * dtype.itemsize]
+        found[name] = part.view(dtype).view(shape)
+    return found
+
+
+def buffer_size(layout: Layout) -> int:
+    """Bytes of a buffer of :func:`packed`."""
+    return _ends(layout)[-1]
+
+
+def _ends(layout: Layout) -> list[int]:
+    """Bytes up to the end of each tensor in a buffer."""
+    sizes = (math.prod(shape) * dtype.itemsize for dtype, shape in layout.values())
+    return list(accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes))
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,29 +19,45 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-from pretrain.data.batch import Batch, positions_of
+from pretrain.data.batch import (
+    Batch,
+    Layout,
+    Rows,
+    buffer_size,
+    packed,
+    positions_of,
+    unpacked,
+)
 from pretrain.distributed.topology import Topology
+from pretrain.errors import ConfigError
 from pretrain.spans import span
 
-Rows = (
-    tuple[np.ndarray, np.ndarray, np.ndarray]
-    | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-)
-"""Tokens, labels, loss mask and, where documents are packed, the bool starts of documents."""
+COUNTS = "counts"
+"""What the loss is divided by, and whether the run is to stop."""
 
 
 class BatchSource(Protocol):
     """Where a reader's batches come from. Called in the feed's thread, for each step once."""
+
+    @property
+    def fields(self) -> Collection[str]:
+        """Names of the further fields that its rows have."""
+        ...
 
     def selection_at(self, step: int) -> Any:
         """What selects the step's targets; called on every rank, so it may communicate."""
         ...
 
     def read(self, step: int, selector: Any) -> Rows:
-        """A reader's tokens, labels and loss mask, each [share, length]; a fourth array says where
-        documents begin that do not see each other."""
+        """A reader's share of a step's examples."""
         ...
+
+
+def counted_labels(mask: Tensor, fields: Mapping[str, Tensor]) -> float:
+    """How many labels count."""
+    return float(mask.sum(dtype=torch.float64))
 
 
 class BatchFeed:
@@ -55,6 +71,12 @@ class BatchFeed:
         steps: steps to serve.
         ahead: batches made in advance; 0 makes each when it is asked for, without a thread.
         stop: asked on the first reader with every batch: whether the run is to stop after it.
+        fields: types of what the objective needs of each token beside labels and mask, by name.
+        count: what the summed loss is divided by: of a reader's mask and fields, added up over
+            all readers.
+
+    Raises:
+        ConfigError: the source has no such field.
     """
 
     def __init__(
@@ -66,7 +88,18 @@ class BatchFeed:
         steps: range,
         ahead: int = 2,
         stop: Callable[[], bool] = lambda: False,
+        fields: Mapping[str, torch.dtype] | None = None,
+        count: Callable[[Tensor, Mapping[str, Tensor]], float] = counted_labels,
     ) -> None:
+        self.fields = dict(fields or {})
+        for name in self.fields:
+            if name not in source.fields:
+                raise ConfigError(
+                    f"objective.name: this objective needs the field {name} of each batch, and "
+                    f"the batches of this task have {', '.join(source.fields) or 'none'}; choose "
+                    "another objective, or a task that gives it"
+                )
+        self.count = count
         self.source = source
         self.topology = topology
         self.share = share
@@ -163,43 +196,55 @@ class BatchFeed:
     def _make(self, step: int) -> Batch:
         with span("selection"):
             selector = self.source.selection_at(step)
-            rows = self._read(step, selector)
-        batch = self._hand_over(rows)
+            buffer = self._read(step, selector)
+        batch = self._hand_over(buffer)
         return replace(batch, selector=selector)
 
-    def _read(self, step: int, selector: Any) -> np.ndarray | None:
-        """A reader's batch as rows of tokens, labels, flags and, in the last two columns, the
-        count and whether to stop.
+    @property
+    def _layout(self) -> Layout:
+        """What is handed over, the same on every rank."""
+        each = (self.share, self.length)
+        standard: Layout = {
+            COUNTS: (torch.float64, (2,)),
+            "tokens": (torch.int64, each),
+            "labels": (torch.int64, each),
+            "mask": (torch.float32, each),
+            "starts": (torch.bool, each),
+        }
+        return {**standard, **{name: (dtype, each) for name, dtype in self.fields.items()}}
 
-        Flags: 1 where the label counts, and 2 where a document begins.
-        """
+    def _read(self, step: int, selector: Any) -> Tensor | None:
+        """A reader's batch as one buffer, with what is to be divided by and whether to stop."""
         readers = self.topology.readers
         if readers is None:
             return None
-        tokens, labels, mask, *starts = self.source.read(step, selector)
-        told = torch.tensor([int(mask.sum()), int(readers.rank == 0 and self.stop())])
+        rows = Rows(*self.source.read(step, selector))
+        arrays = {**rows._asdict(), **rows.fields}
+        if rows.starts is None:
+            arrays["starts"] = np.zeros(rows.tokens.shape, dtype=np.bool_)
+        buffer = packed({**arrays, COUNTS: np.zeros(2)}, self._layout)
+        tensors = unpacked(buffer, self._layout)
+        counts = tensors[COUNTS]
+        counts[0] = self.count(tensors["mask"], {name: tensors[name] for name in self.fields})
+        counts[1] = float(readers.rank == 0 and self.stop())
         if readers.size > 1:
-            dist.all_reduce(told, group=readers.group)
-        counts = np.tile(told.numpy(), (len(tokens), 1))
-        flags = mask.astype(np.int64)
-        for begins in starts:
-            flags += 2 * begins
-        return np.concatenate([tokens, labels, flags, counts], axis=1)
+            dist.all_reduce(counts, group=readers.group)
+        return buffer
 
-    def _hand_over(self, rows: np.ndarray | None) -> Batch:
-        if rows is None:
-            packed = torch.empty(self.share, 3 * self.length + 2, dtype=torch.int64)
-        else:
-            packed = torch.from_numpy(np.ascontiguousarray(rows))
+    def _hand_over(self, buffer: Tensor | None) -> Batch:
+        if buffer is None:
+            buffer = torch.empty(buffer_size(self._layout), dtype=torch.uint8)
         feed = self.topology.feed
         if feed.size > 1:
-            dist.broadcast(packed, dist.get_global_rank(feed.group, 0), group=feed.group)
-        tokens, labels, flags, told = packed.split([self.length] * 3 + [2], dim=1)
+            dist.broadcast(buffer, dist.get_global_rank(feed.group, 0), group=feed.group)
+        tensors = unpacked(buffer, self._layout)
+        count, stop = tensors[COUNTS].tolist()
         return Batch(
-            tokens.contiguous(),
-            labels.contiguous(),
-            (flags & 1).float(),
-            int(told[0, 0]),
-            positions_of(flags >= 2),
-            stop=bool(told[0, 1]),
+            tensors["tokens"],
+            tensors["labels"],
+            tensors["mask"],
+            count,
+            positions_of(tensors["starts"]),
+            {name: tensors[name] for name in self.fields},
+            stop=bool(stop),
         )

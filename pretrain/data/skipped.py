@@ -13,8 +13,6 @@ from pretrain.data.batch import Sampler
 from pretrain.errors import UserError
 from pretrain.files import write_text
 
-PASSED = "passed.json"
-
 
 @dataclass(frozen=True)
 class Stretch:

@@ -79,7 +79,7 @@ class Forward:
         if self.module.training:
             self.module.eval()
         more = -len(micro_batches) % self.parts
-        filled = [*micro_batches, *micro_batches[-1:] * more]
+        filled = [*micro_batches, *[micro_batches[-1]] * more]
         size, length = shape
 
         def step(waiting: Any, chunk: GPT) -> tuple[Tensor, Callable[..., Tensor]]:

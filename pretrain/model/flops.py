@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pretrain.config import ModelConfig
+from pretrain.objectives.base import Objective
 
 FORMULA = (
     "3 x [layers x (2 h (h + 2 g d) + 2 h h + 2 m h f + 4 h s) + 2 h v]  "
@@ -36,8 +37,14 @@ class ModelCost:
     flops_per_token: int
 
 
-def model_cost(model: ModelConfig, vocabulary_size: int) -> ModelCost:
-    """Count parameters and FLOPs (:data:`FORMULA`) without building the model."""
+def model_cost(
+    model: ModelConfig, vocabulary_size: int, objective: Objective | None = None
+) -> ModelCost:
+    """Count parameters and FLOPs (:data:`FORMULA`) without building the model.
+
+    Args:
+        objective: whose FLOPs are added; none if not given.
+    """
     style = model.style
     h, f, s, v = model.hidden_size, model.ffn_width, model.sequence_length, vocabulary_size
     kv = 2 * model.query_groups * (h // model.attention_heads)
@@ -50,6 +57,8 @@ def model_cost(model: ModelConfig, vocabulary_size: int) -> ModelCost:
     if not style.rotary:
         parameters += s * h
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
+    if objective is not None:
+        forward += objective.flops_per_token(h, v)
     return ModelCost(parameters, 3 * forward)
 
 

@@ -31,7 +31,8 @@ from pretrain.distributed.topology import Topology
 from pretrain.model.attention import Norm, SdpaCoreAttention, document_mask
 from pretrain.model.initialise import initialise, mark_split
 from pretrain.model.linear import ColumnLinear, RowLinear
-from pretrain.objectives.cross_entropy import LossHead
+from pretrain.objectives.base import LossHead, Objective, Targets, objective_of
+from pretrain.objectives.cross_entropy import CrossEntropy
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -64,15 +65,21 @@ class Stages(torch.nn.ModuleList):
 class GPT(GPTModel):
     """Megatron-Core's GPTModel whose loss never holds all logits.
 
-    `forward` with `labels` and `loss_mask` (both [b, s]) returns the masked *sum* of the loss in
-    nats on the last stage; with `labels` alone the loss of each token [b, s], for which it holds
-    all logits; without `labels` this rank's logits [b, s, v / tensor].
+    What `forward` returns on the last stage:
+
+    - with :class:`Targets` as `labels`, the objective's summed loss;
+    - with `labels` and `loss_mask` (both [b, s]), the sum over tokens of mask x nats, whatever the
+      objective;
+    - with `labels` alone, the nats of each token [b, s], for which it holds all logits;
+    - without `labels`, this rank's logits [b, s, v / tensor].
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.post_process:
-            self.loss_head = LossHead(self.pg_collection.tp, self.config.sequence_parallel)
+            place = self.pg_collection.tp, self.config.sequence_parallel
+            self.loss_head = objective.head(*place)
+            self.nats_head = LossHead(CrossEntropy(), *place)
 
     @property
     def output_weight(self) -> Tensor:
@@ -86,13 +93,18 @@ class GPT(GPTModel):
         self,
         hidden_states: Tensor,
         *args: Any,
-        labels: Tensor | None = None,
+        labels: Tensor | Targets | None = None,
         loss_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if self.post_process and labels is not None and loss_mask is not None:
-            loss: Tensor = self.loss_head(hidden_states, self.output_weight, labels, loss_mask)
-            return loss
+        if self.post_process and labels is not None:
+            if isinstance(labels, Targets):
+                loss: Tensor = self.loss_head(hidden_states, self.output_weight, targets=labels)
+                return loss
+            if loss_mask is not None:
+                targets = Targets(labels, loss_mask)
+                nats: Tensor = self.nats_head(hidden_states, self.output_weight, targets=targets)
+                return nats
         output: Tensor = super()._postprocess(
             hidden_states, *args, labels=labels, loss_mask=None, **kwargs
         )
@@ -199,12 +211,18 @@ def seed_dropout(seed: int, step: int, topology: Topology) -> None:
     model_parallel_cuda_manual_seed(int.from_bytes(digest[:4], "little") >> 1)
 
 
-def build(config: Config, topology: Topology, vocabulary_size: int) -> Stages:
+def build(
+    config: Config, topology: Topology, vocabulary_size: int, objective: Objective | None = None
+) -> Stages:
     """The model chunks of this process (one, or one per virtual stage), on its device.
 
     Initial weights depend on `training.seed` alone, not on the layout.
+
+    Args:
+        objective: of training; that of the configuration if not given.
     """
     model = config.model
+    objective = objective or objective_of(config)
     virtual = topology.virtual_pipeline
     megatron = transformer_config(config, virtual)
     seed_dropout(config.training.seed, 0, topology)
@@ -215,6 +233,7 @@ def build(config: Config, topology: Topology, vocabulary_size: int) -> Stages:
         vp_stage = stage if virtual > 1 else None
         with cpu.tensors_stay():
             chunk = GPT(
+                objective=objective,
                 config=megatron,
                 transformer_layer_spec=submodules,
                 vocab_size=vocabulary_size,

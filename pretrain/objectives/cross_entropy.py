@@ -7,11 +7,18 @@ never exists. Shapes: n tokens, h hidden, v vocabulary rows of this rank.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from pretrain.objectives.base import Objective, Piece
+
+Term = Callable[[Tensor, Tensor], Tensor]
+"""What is added to the loss of each token [n]: a function of log Z [n], the log of the sum of
+exponentiated logits over the whole vocabulary, and of the token's nats [n]."""
 
 # Logits held at a time. On a CPU a block stays in the cache (measured: 4 to 16 Mi elements
 # are fastest); on a GPU blocks feed whole kernels.
@@ -22,7 +29,11 @@ device alone: elsewhere the host would wait for it in every micro-batch."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum over tokens of mask * cross_entropy(hidden @ weight.T, labels)."""
+    """Sum over tokens of mask * (nats + term), nats the cross entropy of hidden @ weight.T.
+
+    With p the softmax, y the label as a one-hot row and t the term, the gradient of a token's loss
+    with respect to its logits is (1 + dt/dnats) (p - y) + dt/dlogZ p.
+    """
 
     @staticmethod
     def forward(
@@ -32,6 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         labels_n: Tensor,
         mask_n: Tensor,
         group: dist.ProcessGroup | None,
+        term: Term | None,
     ) -> Tensor:
         tokens, rows = hidden_nh.size(0), weight_vh.size(0)
         block = max(64, BLOCK_ELEMENTS.get(hidden_nh.device.type, 1 << 27) // rows)
@@ -59,11 +71,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 both = torch.stack((norm, target))
                 dist.all_reduce(both, group=group)
                 norm, target = both
-            total += ((norm.log() - target) * mask_n[part]).sum()
+            nats = norm.log() - target
+            onto_p = onto_y = mask_n[part]
+            if term is None:
+                total += (nats * mask_n[part]).sum()
+            else:
+                added, by_log_z, by_nats = _with_slopes(term, norm.log() + largest[:, 0], nats)
+                total += ((nats + added) * mask_n[part]).sum()
+                onto_y = mask_n[part] * (1.0 + by_nats)
+                onto_p = onto_y + mask_n[part] * by_log_z
             if grad_hidden is None or grad_weight is None:
                 continue
-            grad = exps.mul_((mask_n[part] / norm).unsqueeze(1))
-            grad.scatter_add_(1, local, -(mask_n[part] * owned).unsqueeze(1))
+            grad = exps.mul_((onto_p / norm).unsqueeze(1))
+            grad.scatter_add_(1, local, -(onto_y * owned).unsqueeze(1))
             grad = grad.to(hidden_nh.dtype)
             torch.mm(grad, weight_vh, out=grad_hidden[part])
             if grad.dtype != torch.float32:
@@ -77,7 +97,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         (scale,) = outputs
         return (
@@ -86,7 +106,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+def _with_slopes(term: Term, log_z_n: Tensor, nats_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The term of each token, and its derivatives by log Z and by nats, all [n]."""
+    with torch.enable_grad():
+        inputs = [tensor.detach().requires_grad_() for tensor in (log_z_n, nats_n)]
+        added = term(*inputs)
+        slopes = torch.autograd.grad(added.sum(), inputs, allow_unused=True)
+    by_log_z, by_nats = (
+        torch.zeros_like(nats_n) if slope is None else slope.detach() for slope in slopes
+    )
+    return added.detach(), by_log_z, by_nats
 
 
 def _add(total: Tensor, part: Tensor, first: bool) -> None:
@@ -102,6 +135,7 @@ def linear_cross_entropy(
     labels_n: Tensor,
     mask_n: Tensor,
     group: dist.ProcessGroup | None = None,
+    term: Term | None = None,
 ) -> Tensor:
     """Masked sum of the cross entropy of `hidden @ weight.T` in nats, an fp32 scalar.
 
@@ -114,43 +148,51 @@ def linear_cross_entropy(
         labels_n: [n] token ids of the whole vocabulary.
         mask_n: [n] float weight of each token.
         group: tensor-parallel group; None for an undivided vocabulary.
+        term: added to each token's nats before the mask; nothing if not given.
     """
     if hidden_nh.device.type in LEAVES_OUT:
         counted = mask_n.nonzero().squeeze(1)
         if len(counted) < len(mask_n):
             hidden_nh, labels_n, mask_n = (x[counted] for x in (hidden_nh, labels_n, mask_n))
-    loss: Tensor = _LinearCrossEntropy.apply(hidden_nh, weight_vh, labels_n, mask_n, group)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden_nh, weight_vh, labels_n, mask_n, group, term)
     return loss
 
 
-class LossHead(torch.nn.Module):
-    """The loss as a module without parameters, so that hooks can be attached to it.
+class CrossEntropy(Objective):
+    """Cross entropy in nats of the labels that count, per label.
 
-    The weight belongs to the output layer or, tied, to the embedding.
+    A variant of it overrides :meth:`term` (something to add to the loss of a token) or
+    :meth:`weights` (how much a token counts).
     """
 
-    def __init__(self, group: dist.ProcessGroup, sequence_parallel: bool) -> None:
-        super().__init__()
-        self.group = group
-        self.sequence_parallel = sequence_parallel
+    term: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def forward(self, hidden_sbh: Tensor, weight: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism), labels and mask
-        [b, s] -> summed loss in nats, fp32 scalar.
-        """
-        from megatron.core.tensor_parallel import (
-            copy_to_tensor_model_parallel_region,
-            gather_from_sequence_parallel_region,
-        )
+    def weights(self, mask: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
+        """How much each token counts, float32 of the mask's shape."""
+        return mask
 
-        if self.sequence_parallel:
-            hidden_sbh = gather_from_sequence_parallel_region(hidden_sbh, group=self.group)
-        else:
-            hidden_sbh = copy_to_tensor_model_parallel_region(hidden_sbh, group=self.group)
-        return linear_cross_entropy(
-            hidden_sbh.reshape(-1, hidden_sbh.size(-1)),
-            weight,
-            labels.t().reshape(-1),
-            mask.t().reshape(-1),
-            self.group,
-        )
+    def loss_sum(
+        self,
+        hidden_nh: Tensor,
+        weight_vh: Tensor,
+        labels_n: Tensor,
+        mask_n: Tensor,
+        fields: Mapping[str, Tensor],
+        group: dist.ProcessGroup | None,
+    ) -> Tensor:
+        """See :meth:`pretrain.objectives.base.Objective.loss_sum`."""
+        weights = self.weights(mask_n, fields)
+        return linear_cross_entropy(hidden_nh, weight_vh, labels_n, weights, group, self.term)
+
+    def kept_bytes(self, piece: Piece) -> int:
+        """Gradients, which are there after the forward pass: n h of the hidden states, h v of the
+        weight."""
+        return piece.width * piece.hidden * (piece.tokens + piece.rows)
+
+    def working_bytes(self, piece: Piece) -> int:
+        """A block of logits in fp32, beside it in the model's precision, and the fp32 gradient of
+        the weight."""
+        block = min(piece.tokens, max(64, BLOCK_ELEMENTS[piece.device] // piece.rows))
+        reduced = piece.width < 4
+        weight = 4 * piece.rows * piece.hidden if reduced else 0
+        return block * piece.rows * (4 + (piece.width if reduced else 0)) + weight

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretrain.objectives.cross_entropy import BLOCK_ELEMENTS
+from pretrain.objectives.base import Piece
 from pretrain.planning.layout import Layout
 
 
@@ -154,21 +154,19 @@ def _embedding(layout: Layout) -> int:
 
 
 def _loss(layout: Layout) -> int:
-    """Final norm, and the gradients that the loss keeps: n h of the hidden states, h v of the
-    weight."""
-    h = layout.model.hidden_size
-    rows = layout.vocabulary // layout.parallel.tensor
-    return _norm_kept(layout) + layout.width * h * (layout.micro_tokens + rows)
+    """Final norm, and what the objective keeps."""
+    return _norm_kept(layout) + layout.objective.kept_bytes(_piece(layout))
 
 
 def _loss_working(layout: Layout) -> int:
-    """A block of logits in fp32, beside it in the model's precision, and the fp32 gradient of the
-    weight."""
+    """What the objective works with for a moment."""
+    return layout.objective.working_bytes(_piece(layout))
+
+
+def _piece(layout: Layout) -> Piece:
     rows = layout.vocabulary // layout.parallel.tensor
-    block = min(layout.micro_tokens, max(64, BLOCK_ELEMENTS[layout.device] // rows))
-    reduced = layout.width < 4
-    weight = 4 * rows * layout.model.hidden_size if reduced else 0
-    return block * rows * (4 + (layout.width if reduced else 0)) + weight
+    hidden = layout.model.hidden_size
+    return Piece(layout.micro_tokens, hidden, rows, layout.width, layout.device)
 
 
 def _gradient_width(layout: Layout) -> int:

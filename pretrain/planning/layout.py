@@ -8,6 +8,8 @@ from typing import Literal
 
 from pretrain.config import Config, ModelConfig, ParallelConfig
 from pretrain.distributed.zero import accumulates_in_fp32, deepspeed_config, zero_stage
+from pretrain.objectives.base import Objective, objective_of
+from pretrain.optimizers.base import Optimizer, optimizer_of
 
 Device = Literal["cpu", "cuda"]
 
@@ -37,6 +39,16 @@ class Layout:
     def parallel(self) -> ParallelConfig:
         """The layout's section."""
         return self.config.parallel
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return objective_of(self.config)
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        """What steps the weights."""
+        return optimizer_of(self.config)
 
     @cached_property
     def data_parallel(self) -> int:

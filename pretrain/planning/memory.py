@@ -112,9 +112,9 @@ def _without_zero(layout: Layout, held: Held) -> State:
         accumulated=size if layout.micro_batches > 1 else 0,
         reduced=size,
         buckets=0,
-        optimizer=8 * held.count,
+        optimizer=layout.optimizer.state_bytes * held.count,
         reducing=0,
-        stepping=copy,
+        stepping=copy + layout.optimizer.working * held.count,
         host=0,
     )
 
@@ -158,11 +158,12 @@ def _zero_1_or_2(layout: Layout, held: Held) -> State:
         gradients = accumulated = whole + copied
     else:
         gradients, accumulated = 2 * reduced + newest, reduced
-    optimizer, host = 12 * part, 0
-    stepping = max(parts) * (4 + (wide if wide < 4 else 0))
+    kept, working = 4 + layout.optimizer.state_bytes, layout.optimizer.working
+    optimizer, host = kept * part, 0
+    stepping = max(parts) * (4 + (wide if wide < 4 else 0)) + working * part
     if layout.parallel.offload != "none":
         # Master weights and moments, fp32 gradients, and the weights on their way back.
-        optimizer, stepping, host = 0, 0, (12 + 4 + width) * part
+        optimizer, stepping, host = 0, 0, (kept + 4 + width + working) * part
         gradients = accumulated = reduced = 0
     return State(
         weights=width * padded,
@@ -189,11 +190,12 @@ def _zero_3(layout: Layout, held: Held) -> State:
     bucket, _ = _buckets(layout, layout.zero_settings(held.count))
     offload = layout.parallel.offload
     host = 0
-    optimizer, stepping = 12 * part, part * (4 + (wide if wide < 4 else 0))
+    kept, working = 4 + layout.optimizer.state_bytes, layout.optimizer.working
+    optimizer, stepping = kept * part, part * (4 + (wide if wide < 4 else 0) + working)
     gradients = wide * part
     weights = width * part
     if offload != "none":
-        host = (12 + 4) * part + gradients
+        host = (kept + 4 + working) * part + gradients
         optimizer = stepping = gradients = 0
     if offload == "parameters":
         host += weights

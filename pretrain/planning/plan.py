@@ -35,7 +35,8 @@ class Plan:
     @cached_property
     def cost(self) -> ModelCost:
         """Parameters and FLOPs of the undivided model."""
-        return model_cost(self.layout.model, self.layout.vocabulary)
+        layout = self.layout
+        return model_cost(layout.model, layout.vocabulary, layout.objective)
 
     @cached_property
     def stages(self) -> list[Memory]:

@@ -20,12 +20,18 @@ import torch
 from pretrain.errors import UserError
 from pretrain.files import write_text
 from pretrain.progress import progress_bar
+from pretrain.run_files import (
+    BAD_STEPS,
+    EVALUATIONS,
+    METRICS,
+    SELECTION,
+    SELECTIONS,
+    SET_ASIDE,
+    TENSORBOARD,
+)
 from pretrain.selection.selector import Selection
 from pretrain.tasks.base import Evaluation
 from pretrain.training.health.step_guard import BadStep
-from pretrain.training.run_directory import EVALUATIONS, SELECTION, SET_ASIDE
-
-BAD_STEPS = "bad_steps.jsonl"
 
 
 @dataclass(frozen=True)
@@ -165,8 +171,8 @@ class JsonLines(Callback):
     def __init__(self, directory: Path, start: int = 0, steps: int | None = None) -> None:
         self._directory = directory
         evaluated = start - 1 if start == steps else start
-        self._selections = Lines(directory / "selection.jsonl", start - 1)
-        self._metrics = Lines(directory / "metrics.jsonl", start)
+        self._selections = Lines(directory / SELECTIONS, start - 1)
+        self._metrics = Lines(directory / METRICS, start)
         self._bad_steps = Lines(directory / BAD_STEPS, start - 1)
         self._evaluations = Lines(directory / EVALUATIONS, evaluated)
 
@@ -208,7 +214,7 @@ class TensorBoard(Callback):
     def __init__(self, directory: Path, start: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._path = directory / "tensorboard"
+        self._path = directory / TENSORBOARD
         self._writer: Any = None
         with self._writing():
             self._writer = SummaryWriter(str(self._path), purge_step=start + 1)

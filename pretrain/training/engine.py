@@ -29,6 +29,8 @@ from pretrain.distributed.zero import (
     zero_stage,
 )
 from pretrain.model.gpt import GPT, document_inputs, seed_dropout
+from pretrain.objectives.base import Targets
+from pretrain.optimizers.base import optimizer_of
 from pretrain.spans import span
 from pretrain.training import gradients
 from pretrain.training.health.spikes import SpikeGuard
@@ -42,29 +44,25 @@ class StepResult:
     """What a step left behind.
 
     Attributes:
-        loss_sum: summed loss of this rank's sequences in nats; 0 except on the last stage.
-        target_tokens: over all data-parallel ranks.
+        loss_sum: the objective's, of this rank's sequences; 0 except on the last stage.
+        target_tokens: what it is divided by, of all data-parallel ranks.
         grad_norm: global norm before clipping.
         skipped: why nothing was updated on any rank, NOT_FINITE or SPIKE; 0 where all was.
     """
 
     loss_sum: Tensor
-    target_tokens: int
+    target_tokens: float
     grad_norm: float | Tensor
     skipped: Tensor
 
 
-def decay_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices decay, biases and norms do not."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-
-
 class Engine:
-    """The model of this process under DeepSpeed, and the step that trains it."""
+    """The model of this process under DeepSpeed, and the step that trains it.
+
+    Attributes:
+        method: the optimizer of the configuration.
+        built: the torch optimizer that it built, under DeepSpeed's.
+    """
 
     def __init__(self, config: Config, topology: Topology, chunks: Any) -> None:
         self.config = config
@@ -77,14 +75,8 @@ class Engine:
         self.share = config.training.global_batch // topology.data.size
         self.micro_batch = config.training.micro_batch or self.share
         self._mark_tied_copy(chunks)
-        options = config.optimizer
-        optimizer = torch.optim.AdamW(
-            decay_groups(chunks, options.weight_decay),
-            lr=options.learning_rate,
-            betas=(options.beta1, options.beta2),
-            eps=options.epsilon,
-            fused=True,
-        )
+        self.method = optimizer_of(config)
+        optimizer = self.method.build(chunks)
         held = sum(parameter.numel() for parameter in chunks.parameters())
         self.in_fp32 = accumulates_in_fp32(config, topology.data.size)
         with sharding_optimizer() if self.in_fp32 else nullcontext():
@@ -100,7 +92,7 @@ class Engine:
         if self.stage == 0 and topology.data.size == 1:
             # Copies every gradient into a buffer and back to average it over one rank.
             self.deepspeed.enable_backward_allreduce = False
-        self.adam: Any = self.optimizer.optimizer if self.stage else self.optimizer
+        self.built: Any = self.optimizer.optimizer if self.stage else self.optimizer
         self.chunks: list[GPT] = list(chunks)
         self.parameters = [p for p in chunks.parameters() if p.requires_grad]
         if self.stage == 3:
@@ -123,8 +115,8 @@ class Engine:
         """The loss head uses a weight of another module: ZeRO-3 has to gather it there too."""
         for chunk in self.chunks:
             if chunk.post_process:
-                deepspeed.zero.register_external_parameter(chunk.loss_head, chunk.output_weight)
-                deepspeed.zero.register_external_parameter(chunk, chunk.output_weight)
+                for module in (chunk.loss_head, chunk.nats_head, chunk):
+                    deepspeed.zero.register_external_parameter(module, chunk.output_weight)
 
     def _accumulate_as_computed(self) -> None:
         """Have the gradient of each micro-batch added in fp32 to those before it, in
@@ -155,8 +147,7 @@ class Engine:
                 skipped = NOT_FINITE * (~torch.isfinite(grad_norm)).float()
                 if self.spikes is not None:
                     skipped = self._guarded(self.spikes, losses, batch.target_tokens, skipped)
-                # The fused AdamW leaves everything as it is where this is 1, on the device.
-                self.adam.found_inf = (skipped > 0).float()
+                self.method.skip_where(self.built, (skipped > 0).float())
             self.deepspeed.step()
         if not self.owns_norm:
             grad_norm = self.deepspeed.get_global_grad_norm()
@@ -170,7 +161,7 @@ class Engine:
         return torch.zeros((), device=self.topology.device)
 
     def _guarded(
-        self, guard: SpikeGuard, losses: list[Tensor], target_tokens: int, skipped: Tensor
+        self, guard: SpikeGuard, losses: list[Tensor], target_tokens: float, skipped: Tensor
     ) -> Tensor:
         """`skipped`, or SPIKE where this step's loss over all ranks is one."""
         loss = self.topology.sum_of_last_stages(self._summed(losses)) / target_tokens
@@ -284,13 +275,12 @@ class Engine:
         return float(loss) / result.target_tokens
 
 
-def _inputs(batch: Batch) -> dict[str, Tensor | None]:
+def _inputs(batch: Batch) -> dict[str, Any]:
     """What a chunk's forward takes of a batch."""
     return {
         "input_ids": batch.tokens,
         **document_inputs(batch.tokens, batch.positions),
-        "labels": batch.labels,
-        "loss_mask": batch.mask,
+        "labels": Targets(batch.labels, batch.mask, batch.fields),
     }
 
 

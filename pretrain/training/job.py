@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,29 +18,32 @@ import torch.distributed as dist
 from pretrain.config import Config
 from pretrain.data.batch import made_up_batch
 from pretrain.data.loader import BatchFeed
-from pretrain.data.skipped import PASSED, passing, read_passed
+from pretrain.data.skipped import passing, read_passed
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError, UserError
-from pretrain.files import json_lines
-from pretrain.model.flops import model_cost, peak_flops
+from pretrain.model.flops import ModelCost, model_cost, peak_flops
+from pretrain.objectives.base import objective_of
 from pretrain.planning import Machine, make_plan
 from pretrain.planning.report import plan_lines
+from pretrain.run_files import CHECKPOINTS, SKIPPED, TABLE, evaluations
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.selection.selector import Selection
-from pretrain.tasks.base import Task
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.tasks.base import Evaluation, Task
 from pretrain.training.checkpoint.lineage import told_aside
 from pretrain.training.fingerprints import FINGERPRINTS, check_same_data, fingerprints
 from pretrain.training.health.rollback import roll_back
 from pretrain.training.health.step_guard import RollBackError
 from pretrain.training.health.stop_check import check_together
 from pretrain.training.health.stopping import STOPPED, Stopper
-from pretrain.training.run_directory import EVALUATIONS, RunDirectory
+from pretrain.training.run_directory import RunDirectory
 from pretrain.training.schedule import told_schedule, warm_up_warning
 
 if TYPE_CHECKING:
+    from pretrain.training.callbacks import Callback
+    from pretrain.training.checkpoint.resume import Found
+    from pretrain.training.checkpoint.store import CheckpointStore
     from pretrain.training.health.heartbeat import Heartbeat
 
 
@@ -50,6 +54,7 @@ def run(config: Config, ranks: Ranks) -> int:
         The exit code: 0 for a run that is complete, STOPPED for one that was asked to stop and can
         go on from its last checkpoint.
     """
+    objective_of(config)  # refused before anything is read or written
     task: Task = config.data.build(config)
     directory = RunDirectory(config.run.directory)
     stopper = Stopper(directory.path, config.training.max_minutes)
@@ -66,6 +71,64 @@ def run(config: Config, ranks: Ranks) -> int:
             return _run(config, topology, heartbeat, task, directory, stopper)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a run begins or goes on with; the same on every rank.
+
+    Attributes:
+        found: the checkpoint that it goes on from.
+        vocabulary: rows of the model's embedding.
+        own: whether that checkpoint is of this run's folder.
+        warnings: of newer checkpoints that are not whole.
+        fingerprints: of the task's data and tokenizer.
+    """
+
+    found: Found | None
+    vocabulary: int
+    own: bool
+    warnings: list[str]
+    fingerprints: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, config: Config, store: CheckpointStore, task: Task, topology: Topology
+    ) -> Beginning:
+        """As `checkpoint.resume` says; every rank calls it.
+
+        Raises:
+            ConfigError: see :func:`pretrain.training.checkpoint.resume.find`, or the checkpoint has
+                too few rows.
+            UserError: the checkpoint is of other data.
+        """
+        from pretrain.training.checkpoint.resume import find
+
+        found, warnings = find(store, config)
+        prints = fingerprints(task, topology)
+        if found and not found.imported:
+            check_same_data(found.manifest.state, prints, found.folder)
+        tokens = task.tokenizer.size
+        vocabulary = found.vocabulary if found else config.vocabulary_size(tokens)
+        check_vocabulary(vocabulary, tokens)
+        own = found is not None and store.owns(found.folder)
+        return cls(found, vocabulary, own, warnings, prints)
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.found.manifest.step if self.found else 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Small things of the checkpoint."""
+        return self.found.manifest.state if self.found else {}
+
+    @property
+    def table(self) -> Path | None:
+        """The selector's table in it."""
+        found = self.found
+        return found.folder / TABLE if found and found.manifest.has_table else None
+
+
 def _run(
     config: Config,
     topology: Topology,
@@ -78,44 +141,33 @@ def _run(
     # Imported once the backends are loaded quietly.
     from pretrain.inference.forward import Forward
     from pretrain.model.gpt import build
-    from pretrain.training.callbacks import Callback, JsonLines, ProgressBar, TensorBoard
     from pretrain.training.checkpoint.callback import Checkpointer
-    from pretrain.training.checkpoint.resume import find
-    from pretrain.training.checkpoint.store import SELECTION, CheckpointStore
+    from pretrain.training.checkpoint.store import CheckpointStore
     from pretrain.training.engine import Engine
     from pretrain.training.loop import train
     from pretrain.training.profiling import Profiler
 
-    settings = config.training
+    settings, objective = config.training, objective_of(config)
     folder = directory.path / CHECKPOINTS
     store = CheckpointStore(folder, config.checkpoint, topology, config.run.timeout_seconds)
-    found, skipped = find(store, config)
-    asked = config.model_copy(deep=True)
-    prints = fingerprints(task, topology)
-    if found and not found.imported:
-        check_same_data(found.manifest.state, prints, found.folder)
-    if not found and topology.is_first_rank:
-        directory.begin(asked, task.text_tokenizer)
-    vocabulary = found.vocabulary if found else config.vocabulary_size(task.tokenizer.size)
-    check_vocabulary(vocabulary, task.tokenizer.size)
-    config.model.vocabulary_size = vocabulary  # whoever asks gets that of the checkpoint
-    start = found.manifest.step if found else 0
+    beginning = Beginning.of(config, store, task, topology)
+    if not beginning.found and topology.is_first_rank:
+        directory.begin(config, task.text_tokenizer)
+    found, start, vocabulary = beginning.found, beginning.step, beginning.vocabulary
     heartbeat.begin(start)
-    passed = read_passed(directory.path / PASSED)
-    state = found.manifest.state if found else {}
-    sampler = passing(task.sampler(state, passed.batch_of(start)), passed)
-    saved = found.folder / SELECTION if found and found.manifest.has_table else None
-    schedule = SelectionSchedule(config, topology, task.fitter, sampler, saved)
+    skipped = read_passed(directory.path / SKIPPED)
+    sampler = passing(task.sampler(beginning.state, skipped.batch_of(start)), skipped)
+    schedule = SelectionSchedule(config, topology, task.fitter, sampler, beginning.table)
     selection = schedule.at(start).selection
     if found and not found.imported:
         check_selection(found.manifest.fingerprint, selection, found.folder)
-    cost = model_cost(config.model, vocabulary)
-    engine = Engine(config, topology, build(config, topology, vocabulary))
+    cost = model_cost(config.model, vocabulary, objective)
+    engine = Engine(config, topology, build(config, topology, vocabulary, objective))
     if found:
         store.load(found.folder, found.manifest, engine)
     aside = store.begin(found.folder, found.manifest) if found else store.begin()
     if found and topology.is_first_rank:
-        directory.begin(asked, task.text_tokenizer)
+        directory.begin(config, task.text_tokenizer)
     feed = BatchFeed(
         task.batches(schedule, sampler, topology),
         topology,
@@ -123,40 +175,29 @@ def _run(
         config.model.sequence_length,
         range(start, settings.steps),
         stop=lambda: bool(stopper.reason),
+        fields=objective.fields,
+        count=objective.count,
     )
     check = partial(check_together, stopper, topology)
     evaluator = task.evaluator(Forward(topology, engine.deepspeed.module, check), schedule)
     facts = {
         "vocabulary": vocabulary,
         "tokenizer": task.tokenizer.fingerprint,
-        FINGERPRINTS: prints,
+        FINGERPRINTS: beginning.fingerprints,
         **task.facts,
     }
-    begun = time.perf_counter() - state.get("train_seconds", 0.0)
+    begun = time.perf_counter() - beginning.state.get("train_seconds", 0.0)
     callbacks: list[Callback] = [
         heartbeat,
         Checkpointer(config, store, engine, feed, schedule, stopper, facts, begun),
     ]
     if topology.is_first_rank:
-        print(topology.describe())
-        print(f"{cost.parameters:,} parameters; {task.summary}")
-        print(selection.table(), flush=True)
-        for message in skipped:
-            print(f"warning: skipped {message}", file=sys.stderr, flush=True)
-        if found:
-            said = [f"going on from {found.folder}, {start:,} steps done", sampler.notice]
-            said += [told_aside(aside), told_schedule(config, found.manifest.config, start)]
-            print("\n".join(filter(None, said)), flush=True)
-        if warning := warm_up_warning(config):
-            print(f"warning: {warning}", file=sys.stderr, flush=True)
-        callbacks.append(JsonLines(directory.path, start, settings.steps))
-        if config.run.tensorboard:
-            callbacks.append(TensorBoard(directory.path, start))
-        if config.run.progress:
-            callbacks.append(ProgressBar(settings.steps, selection.strategy, start))
+        _announce(config, topology, task, cost, selection, beginning)
+        _tell_of_going_on(config, beginning, [sampler.notice, told_aside(aside)])
+        callbacks += _recorders(config, directory.path, start, selection.strategy)
     callbacks += Profiler.of(config.profile, topology, engine, directory.path)
-    own = found is not None and store.owns(found.folder)
-    owed = schedule.at(start - 1) if owes_evaluation(config, topology, start, own) else None
+    owes = owes_evaluation(config, topology, start, beginning.own)
+    owed = schedule.at(start - 1) if owes else None
     again = command_again(config, directory.path)
     rolls_back: RollBackError | None = None
     evaluation = None
@@ -168,40 +209,108 @@ def _run(
     finally:
         for callback in callbacks:
             callback.close()
-    if rolls_back is not None:
-        if topology.is_first_rank:
-            print(roll_back(directory.path, rolls_back, again))
-        return STOPPED
     if evaluation is None:
-        if topology.is_first_rank:
-            print(
-                f"stopped after {engine.steps:,} of {settings.steps:,} steps "
-                f"({stopper.reason}); {again} goes on from there"
-            )
+        if topology.is_first_rank and rolls_back is not None:
+            print(roll_back(directory.path, rolls_back, again))
+        elif topology.is_first_rank:
+            print(_stopped(engine.steps, settings.steps, stopper.reason, again))
         return STOPPED
     if topology.is_first_rank:
         seconds = time.perf_counter() - begun
-        tokens = settings.steps * settings.global_batch * config.model.sequence_length
-        directory.finish(
-            {
-                **evaluation.record(),
-                "steps": settings.steps,
-                "tokens": tokens,
-                "model_flops": tokens * cost.flops_per_token,
-                "parameters": cost.parameters,
-                "train_seconds": seconds,
-                "resumed_at": start,
-                FINGERPRINTS: prints,
-                "fingerprint": schedule.current.selection.fingerprint,
-                "layout": topology.describe(),
-            }
-        )
-        print(
-            f"{evaluation} over {evaluation.examples:,} held-out examples after "
-            f"{settings.steps} steps, {seconds:.0f} s; "
-            f"results in {directory.path}"
-        )
+        fingerprint = schedule.current.selection.fingerprint
+        result = {
+            "train_seconds": seconds,
+            "resumed_at": start,
+            FINGERPRINTS: beginning.fingerprints,
+            "fingerprint": fingerprint,
+        }
+        _finish(config, topology, directory, cost, evaluation, result)
     return 0
+
+
+def _announce(
+    config: Config,
+    topology: Topology,
+    task: Task,
+    cost: ModelCost,
+    selection: Selection,
+    beginning: Beginning,
+) -> None:
+    """Say what is about to be trained."""
+    print(topology.describe())
+    print(f"{cost.parameters:,} parameters; {task.summary}")
+    print(selection.table(), flush=True)
+    for message in beginning.warnings:
+        print(f"warning: skipped {message}", file=sys.stderr, flush=True)
+    if warning := warm_up_warning(config):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+
+
+def _tell_of_going_on(config: Config, beginning: Beginning, notices: Sequence[str]) -> None:
+    """Say from where a run goes on, and what follows from it."""
+    found, start = beginning.found, beginning.step
+    if found:
+        said = [f"going on from {found.folder}, {start:,} steps done", *notices]
+        said.append(told_schedule(config, found.manifest.config, start))
+        print("\n".join(filter(None, said)), flush=True)
+
+
+def _recorders(config: Config, directory: Path, start: int, label: str) -> Iterator[Callback]:
+    """What the first rank writes and shows."""
+    from pretrain.training.callbacks import JsonLines, ProgressBar, TensorBoard
+
+    steps = config.training.steps
+    yield JsonLines(directory, start, steps)
+    if config.run.tensorboard:
+        yield TensorBoard(directory, start)
+    if config.run.progress:
+        yield ProgressBar(steps, label, start)
+
+
+def _stopped(done: int, steps: int, reason: str, again: str) -> str:
+    return f"stopped after {done:,} of {steps:,} steps ({reason}); {again} goes on from there"
+
+
+def command_again(config: Config, directory: Path) -> str:
+    """What is to be started to go on with a run that was stopped, in words."""
+    resume = config.checkpoint.resume
+    checkpoints = (directory / CHECKPOINTS).resolve()
+    unless = ["--run.overwrite"] if config.run.overwrite else []
+    if resume == "never" or Path(resume).resolve().parent == checkpoints:
+        unless.append("--checkpoint.resume")
+    return f"the same command{' without ' if unless else ''}{' and '.join(unless)}"
+
+
+def _finish(
+    config: Config,
+    topology: Topology,
+    directory: RunDirectory,
+    cost: ModelCost,
+    evaluation: Evaluation,
+    result: dict[str, Any],
+) -> None:
+    """Write what the run came to, and say it.
+
+    Args:
+        result: what is only known to the run.
+    """
+    settings = config.training
+    tokens = settings.steps * settings.global_batch * config.model.sequence_length
+    directory.finish(
+        {
+            **evaluation.record(),
+            "steps": settings.steps,
+            "tokens": tokens,
+            "model_flops": tokens * cost.flops_per_token,
+            "parameters": cost.parameters,
+            **result,
+            "layout": topology.describe(),
+        }
+    )
+    print(
+        f"{evaluation} over {evaluation.examples:,} held-out examples after {settings.steps} "
+        f"steps, {result['train_seconds']:.0f} s; results in {directory.path}"
+    )
 
 
 def owes_evaluation(config: Config, topology: Topology, start: int, own: bool) -> bool:
@@ -218,20 +327,9 @@ def owes_evaluation(config: Config, topology: Topology, start: int, own: bool) -
         return False
     told = [False]
     if topology.is_first_rank:
-        lines = json_lines(config.run.directory / EVALUATIONS)
-        told = [all(line["step"] != start for line in lines)]
+        told = [all(line["step"] != start for line in evaluations(config.run.directory))]
     dist.broadcast_object_list(told, src=0)
     return told[0]
-
-
-def command_again(config: Config, directory: Path) -> str:
-    """What is to be started to go on with a run that was stopped, in words."""
-    resume = config.checkpoint.resume
-    checkpoints = (directory / CHECKPOINTS).resolve()
-    unless = ["--run.overwrite"] if config.run.overwrite else []
-    if resume == "never" or Path(resume).resolve().parent == checkpoints:
-        unless.append("--checkpoint.resume")
-    return f"the same command{' without ' if unless else ''}{' and '.join(unless)}"
 
 
 def check_vocabulary(rows: int, tokens: int) -> None:

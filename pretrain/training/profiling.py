@@ -26,10 +26,10 @@ from torch.profiler import ProfilerActivity, profile
 from pretrain import spans
 from pretrain.config import ProfileConfig
 from pretrain.distributed.topology import Topology
+from pretrain.run_files import PROFILE
 from pretrain.training.callbacks import Callback
 from pretrain.training.engine import Engine
 
-FOLDER = "profile"
 REDUCTIONS = ("reduce_ipg_grads", "_DeepSpeedZeroOptimizer_Stage3__reduce_and_partition_ipg_grads")
 """Methods of DeepSpeed's ZeRO optimizers that send a bucket of gradients away."""
 
@@ -81,7 +81,7 @@ class Profiler(Callback):
         self.engine = engine
         self.device = topology.device
         name = f"steps-{first}-{end}-rank-{topology.ranks.rank}.json.gz"
-        self.path = directory / FOLDER / name
+        self.path = directory / PROFILE / name
         self._running: ExitStack | None = None
         self._profile: profile | None = None
         self.on_step(0)

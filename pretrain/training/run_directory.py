@@ -18,24 +18,17 @@ from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import write_text
 from pretrain.locks import locked
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS, any_checkpoint, changes
-
-RESULT = "result.json"
-CONFIG = "config.yaml"
-SELECTION = "selection.json"
-EVALUATIONS = "evaluation.jsonl"
-SET_ASIDE = "abandoned"
-"""Folder of what was recorded of stretches that the run no longer has."""
-LOCK = "lock"
-PASSING = ("stop", "ranks.json")
-"""What a start leaves that was killed before it began anything."""
-VOCABULARIES = ("vocabulary.json", "vocabulary.model")
-OWN = (
-    RESULT, CONFIG, SELECTION, "selection.jsonl", "metrics.jsonl", "bad_steps.jsonl",
-    EVALUATIONS,
-    "tensorboard", "checkpoints", "profile", "stop", "ranks.json", "passed.json",
-    SET_ASIDE, *VOCABULARIES,
-)  # fmt: skip
+from pretrain.run_files import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCK,
+    OWN,
+    PASSING,
+    RESULT,
+    SET_ASIDE,
+    VOCABULARY,
+)
+from pretrain.training.checkpoint.compatibility import any_checkpoint, changes
 
 
 @dataclass(frozen=True)
@@ -155,7 +148,7 @@ class RunDirectory:
             UserError: it cannot be written.
         """
         if isinstance(tokenizer, TextTokenizer):
-            path = (self.path / "vocabulary").with_suffix(ending_of(tokenizer))
+            path = (self.path / VOCABULARY).with_suffix(ending_of(tokenizer))
             save_tokenizer(tokenizer, path)
 
     def finish(self, result: dict[str, Any]) -> None:

@@ -42,6 +42,14 @@ def test_micro_batches_keep_the_count():
     assert torch.cat([part.tokens for part in parts]).equal(batch.tokens)
 
 
+def test_fields_go_where_the_batch_goes():
+    fields = {"weight": torch.rand(6, 2)}
+    batch = Batch(torch.zeros(6, 2), torch.zeros(6, 2), torch.ones(6, 2), 99, fields=fields)
+    parts = [part.fields["weight"] for part in batch.to(torch.device("cpu")).micro_batches(4)]
+    assert [len(part) for part in parts] == [4, 2]
+    assert torch.cat(parts).equal(fields["weight"])
+
+
 def test_tokenizer_round_trip_and_unknown_characters():
     tokenizer = SymbolTokenizer("0123456789*=")
     assert tokenizer.decode(tokenizer.encode("35*07=0245")) == "35*07=0245"

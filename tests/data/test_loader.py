@@ -6,15 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from pretrain.config import load_config
-from pretrain.data.batch import Sampler
+from pretrain.data.batch import Rows, Sampler, packed, unpacked
 from pretrain.data.loader import BatchFeed
 from pretrain.distributed import topology
+from pretrain.errors import ConfigError
 from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.arithmetic.data import Arithmetic
 from pretrain.tasks.fixed_width.batches import ExampleBatches
-from pretrain.testing.processes import run_gang
+from pretrain.testing.processes import call_on, run_gang
 
 
 class Backwards:
@@ -130,3 +132,74 @@ def test_an_error_in_the_thread_of_one_rank_stops_the_job_within_seconds(tmp_pat
     seconds, error = (tmp_path / "log-0").read_text().split("\n", 1)
     assert float(seconds) < 30
     assert "no such order" not in error
+
+
+class Weighted:
+    """Rows whose tokens have float weights and a second label of their own."""
+
+    fields = ("weight", "second")
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def selection_at(self, step: int) -> None:
+        return None
+
+    def read(self, step: int, selector: None) -> Rows:
+        generator = np.random.default_rng((step, self.rank))
+        tokens = generator.integers(0, 9, (2, 5))
+        weight = generator.random((2, 5), dtype=np.float32)
+        mask = np.ones((2, 5), dtype=np.float32)
+        second = generator.integers(-(2**40), 2**40, (2, 5))
+        return Rows(tokens, tokens + 1, mask, None, {"weight": weight, "second": second})
+
+
+def weighted_batches(parallel: dict) -> tuple[int, list[tuple]]:
+    with topology.start(load_config(None, {"parallel": parallel})) as here:
+        feed = BatchFeed(
+            Weighted(here.reader_rank), here, 2, 5, range(2),
+            fields={"weight": torch.float32, "second": torch.int64},
+            count=lambda mask, fields: float(fields["weight"].sum(dtype=torch.float64)),
+        )  # fmt: skip
+        return here.data.rank, [
+            (batch.tokens, batch.fields["weight"], batch.fields["second"], batch.target_tokens)
+            for _, batch in feed
+        ]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("parallel", [{"tensor": 2}, {"pipeline": 2}, {"tensor": 2, "pipeline": 2}])
+def test_float_weights_reach_every_rank_as_they_are(parallel):
+    ranks = 2 * int(np.prod(list(parallel.values())))
+    for rank, batches in call_on(ranks, weighted_batches, parallel):
+        for step, (tokens, weight, second, count) in enumerate(batches):
+            rows = Weighted(rank).read(step, None)
+            assert np.array_equal(tokens, rows.tokens)
+            assert weight.dtype == torch.float32
+            assert np.array_equal(weight, rows.fields["weight"])
+            assert np.array_equal(second, rows.fields["second"])
+            both = [Weighted(each).read(step, None).fields["weight"] for each in range(2)]
+            assert count == pytest.approx(np.sum(both, dtype=np.float64))
+
+
+def test_a_field_that_the_task_has_not_is_refused():
+    with (
+        topology.start(load_config(None, {})) as here,
+        pytest.raises(ConfigError, match=r"objective\.name.*the field other.*weight, second"),
+    ):
+        BatchFeed(Weighted(0), here, 2, 5, range(2), fields={"other": torch.float32})
+
+
+def test_nothing_is_lost_in_packing():
+    layout = {"a": (torch.bool, (3,)), "b": (torch.float32, (3,)), "c": (torch.int64, (1, 2))}
+    arrays = {"a": np.array([True, False, True]), "b": np.float32([0.1, -2.5, np.inf]),
+              "c": np.array([[1, -(2**60)]])}  # fmt: skip
+    found = unpacked(packed(arrays, layout), layout)
+    for name, (dtype, _) in layout.items():
+        assert found[name].dtype == dtype
+        assert np.array_equal(found[name], arrays[name])
+    for wrong in (np.float64([0.1, 0.2, 0.3]), np.float32([0.1, 0.2])):
+        with pytest.raises(ValueError, match="the field b is float"):
+            packed({**arrays, "b": wrong}, layout)
+    with pytest.raises(ValueError, match="the field b is missing"):
+        packed({name: arrays[name] for name in "ac"}, layout)

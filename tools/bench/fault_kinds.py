@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, CONFIG, STOP
 from pretrain.training.checkpoint.manifest import newest_first, step_of
-from pretrain.training.health.stopping import STOP, STOPPED
-from pretrain.training.run_directory import CONFIG
+from pretrain.training.health.stopping import STOPPED
 from tools.bench.fault_runs import EVALUATE_EVERY, SAVE_EVERY, STEPS, Attempt, Layout, Person
 
 Kind = Callable[[Path, Layout, Path, random.Random], None]

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.distributed.ranks import free_port
+from pretrain.run_files import CHECKPOINTS, RESULT
 from pretrain.testing.forks import environment, forks
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import CheckpointError, newest_first, read_manifest
-from pretrain.training.run_directory import RESULT
 
 STEPS = 60
 SAVE_EVERY = 7

@@ -50,7 +50,7 @@ def measure(config: Config, rounds: int, folder: Path) -> dict[str, Any]:
     """Saves of both ways in turns, and steps alone before each."""
     with topologies.start(config, ALONE) as topology:
         from pretrain.model.gpt import build
-        from pretrain.training.checkpoint.shards import updates_of
+        from pretrain.optimizers.base import updates_of
         from pretrain.training.checkpoint.store import CheckpointStore
         from pretrain.training.engine import Engine
 
@@ -82,7 +82,7 @@ def measure(config: Config, rounds: int, folder: Path) -> dict[str, Any]:
                     quiet += alone
                     store = stores[way]
                     manifest = Manifest(
-                        engine.steps, 0, updates_of(engine), topology.describe(), "",
+                        engine.steps, 0, updates_of(engine.built), topology.describe(), "",
                         config.model_dump(mode="json"), "",
                     )  # fmt: skip
                     started = time.perf_counter()

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def measure(names: Sequence[str], base: str | None, rounds: int) -> dict[str, An
                 if name == TORCH and suffix:
                     continue
                 program = PROGRAMS[name]
-                routes[name + suffix] = clocked(lambda p=program, r=root: start(p, r, runs))
+                routes[name + suffix] = clocked(partial(start, program, root, runs))
         for route in routes.values():
             route()  # files are read from the disk, and compiled, once
         return dict(take_turns(routes, rounds, {}))

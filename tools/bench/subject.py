@@ -42,7 +42,7 @@ def run_bare(config: Config, orders: Orders) -> None:
     on one process has to do."""
     with topologies.start(config, ALONE) as topology:
         from pretrain.model.gpt import DTYPES, build, document_inputs
-        from pretrain.training.engine import decay_groups
+        from pretrain.optimizers.base import decay_groups
 
         orders.model_follows(topology.device)
         batch = batch_of(config).to(topology.device)

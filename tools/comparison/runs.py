@@ -14,9 +14,10 @@ import yaml
 from pretrain.config import Config, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS, completed
+from pretrain.run_files import CHECKPOINTS, CONFIG, EVALUATIONS, SELECTION, SELECTIONS
+from pretrain.training.checkpoint.compatibility import completed
 from pretrain.training.checkpoint.manifest import saved_step
-from pretrain.training.run_directory import CONFIG, EVALUATIONS, SELECTION, RunDirectory
+from pretrain.training.run_directory import RunDirectory
 from tools.comparison.variants import Variant
 from tools.report import RunResult
 
@@ -132,7 +133,7 @@ def load_run(run: Run) -> RunResult:
     assert result is not None
     selection = json.loads((run.directory / SELECTION).read_text(encoding="utf-8"))
     # With selection.refresh_every, the fit is the first line, and selection.json the last.
-    fits = list(json_lines(run.directory / "selection.jsonl"))
+    fits = list(json_lines(run.directory / SELECTIONS))
     evaluations = list(json_lines(run.directory / EVALUATIONS))
     bits = selection["bits"]
     flops = [fit["flops"] for fit in fits if fit.get("flops") is not None]

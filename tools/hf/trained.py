@@ -15,6 +15,7 @@ from pretrain.config import Config, load_config
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.data.tokenizers.files import load_tokenizer
 from pretrain.errors import UserError
+from pretrain.run_files import SELECTION, VOCABULARIES
 from pretrain.training.checkpoint.lineage import place_of
 from pretrain.training.checkpoint.manifest import (
     CheckpointError,
@@ -24,7 +25,6 @@ from pretrain.training.checkpoint.manifest import (
     read_manifest,
 )
 from pretrain.training.checkpoint.tensor_files import PieceReader
-from pretrain.training.run_directory import VOCABULARIES
 from tools.hf.mapping import Link, links
 
 
@@ -143,7 +143,7 @@ def _selected(folder: Path, manifest: Manifest) -> dict[str, Any]:
     if "selection" in manifest.state:
         found: dict[str, Any] = manifest.state["selection"]
         return found
-    path = folder.parent.parent / "selection.json"
+    path = folder.parent.parent / SELECTION
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["fingerprint"] == manifest.fingerprint:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pretrain.config import SelectionConfig, Strategy
+from pretrain.config import SelectionConfig
 from pretrain.config.base import PositiveInt
 from pretrain.config.data import HeldOutShare, Restoration
 from pretrain.tasks.fixed_width.config import FixedWidthData

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from pretrain.data.batch import Sampler
+from pretrain.data.batch import Rows, Sampler
 from pretrain.tasks.fixed_width.data import Dataset, assemble
 from pretrain.tasks.fixed_width.selection import PositionSelector
 
@@ -21,6 +19,8 @@ class ExampleBatches:
         rank, ranks: this reader among the readers; what others pass here is not used.
         length: positions of the model.
     """
+
+    fields: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -38,15 +38,15 @@ class ExampleBatches:
         self.ranks = ranks
         self.length = length
 
-    def read(
-        self, step: int, selector: PositionSelector
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens, labels and loss mask of this reader's share of a step, each [share, length]."""
+    def read(self, step: int, selector: PositionSelector) -> Rows:
+        """This reader's share of a step."""
         indices = self.sampler.indices(step, self.rank, self.ranks)
         train = self.dataset.train
-        return assemble(
-            train.source[indices],
-            selector.transform.apply(train.target[indices]),
-            self.length,
-            self.dataset.tokenizer.pad_id,
+        return Rows(
+            *assemble(
+                train.source[indices],
+                selector.transform.apply(train.target[indices]),
+                self.length,
+                self.dataset.tokenizer.pad_id,
+            )
         )

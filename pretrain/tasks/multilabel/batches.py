@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pretrain.data.batch import Sampler
-from pretrain.data.loader import Rows
+from pretrain.data.batch import Rows, Sampler
 from pretrain.tasks.multilabel.data import Multilabel
 from pretrain.tasks.multilabel.selection import LabelSelector
 
@@ -20,6 +19,8 @@ class LabelBatches:
         rank, ranks: this reader among the readers; what others pass here is not used.
         length: positions of the model.
     """
+
+    fields: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class LabelBatches:
         self.length = length
 
     def read(self, step: int, selector: LabelSelector) -> Rows:
-        """Tokens, labels and loss mask of this reader's share of a step, each [share, length]."""
+        """This reader's share of a step."""
         examples = self.dataset.train.take(self.sampler.indices(step, self.rank, self.ranks))
         target = selector(examples.source, examples.target)
-        return self.dataset.sequences(examples.source, target, self.length)
+        return Rows(*self.dataset.sequences(examples.source, target, self.length))

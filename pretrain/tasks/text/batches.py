@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pretrain.data.batch import Sampler
-from pretrain.data.loader import Rows
+from pretrain.data.batch import Rows, Sampler
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.text.data import Sentences, lay_out, ranges
 from pretrain.tasks.text.selection import Chooser
@@ -30,6 +29,8 @@ class PackedBatches:
         length: positions of the model.
         document_mask: whether documents are kept apart.
     """
+
+    fields: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -55,15 +56,12 @@ class PackedBatches:
         self.packed = text.packed(transform, length)
 
     def read(self, step: int, selector: Chooser) -> Rows:
-        """Tokens, labels, loss mask and, with `document_mask`, starts of documents of this reader's
-        share of a step, each [share, length]."""
+        """This reader's share of a step; with `document_mask`, also where documents begin."""
         begins = self.sampler.indices(step, self.rank, self.ranks) * self.length
         rows = self._rows(begins, selector).astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]
         mask = np.ones(tokens.shape, dtype=np.float32)
-        if not self.document_mask:
-            return tokens, labels, mask
-        return tokens, labels, mask, tokens == self.end_id
+        return Rows(tokens, labels, mask, tokens == self.end_id if self.document_mask else None)
 
     def _rows(self, begins: np.ndarray, chooser: Chooser) -> np.ndarray:
         """[n, length + 1] tokens of the stream from these positions on."""

@@ -9,11 +9,11 @@ from typing import Any
 from pretrain.config import Config
 from pretrain.data.loader import BatchFeed
 from pretrain.errors import UserError
+from pretrain.optimizers.base import updates_of
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.spans import span
 from pretrain.training.callbacks import Callback
 from pretrain.training.checkpoint.manifest import Manifest
-from pretrain.training.checkpoint.shards import updates_of
 from pretrain.training.checkpoint.store import CheckpointStore
 from pretrain.training.engine import Engine
 from pretrain.training.health.stopping import Stopper
@@ -85,7 +85,7 @@ class Checkpointer(Callback):
         manifest = Manifest(
             step=step,
             tokens=step * training.global_batch * self.config.model.sequence_length,
-            updates=updates_of(self.engine),
+            updates=updates_of(self.engine.built),
             layout=self.engine.topology.describe(),
             fingerprint=selection.fingerprint,
             config=self.config.model_dump(mode="json"),

@@ -8,9 +8,9 @@ from typing import Any
 
 from pretrain.config import Config, ModelConfig
 from pretrain.errors import ConfigError
+from pretrain.run_files import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import newest_first
 
-CHECKPOINTS = "checkpoints"
 FREE_SECTIONS = ("run", "checkpoint", "parallel", "profile")
 FREE_FIELDS = {
     "training": {

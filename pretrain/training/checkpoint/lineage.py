@@ -16,9 +16,8 @@ from pathlib import Path
 
 from pretrain.errors import UserError
 from pretrain.files import checksum
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, MANIFEST
 from pretrain.training.checkpoint.manifest import (
-    MANIFEST,
     Ancestor,
     CheckpointError,
     Manifest,

@@ -17,8 +17,8 @@ from typing import Any
 
 from pretrain.errors import UserError
 from pretrain.files import checksum
+from pretrain.run_files import MANIFEST
 
-MANIFEST = "manifest.json"
 FORMAT = 2
 READ = (1, 2)
 """Formats that are read. 1 knows neither run nor parent."""

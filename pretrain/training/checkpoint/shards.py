@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from pretrain.model.initialise import global_name, split_dimension
-from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
+from pretrain.optimizers.base import set_updates
+from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from pretrain.training.engine import Engine
 
 
@@ -61,8 +61,8 @@ def writes(shard: Shard, engine: Engine) -> bool:
 def _locate(engine: Engine, parameter: Parameter) -> tuple[int, dict[str, Tensor]] | None:
     """Start and views of this rank's range of a parameter; None where it holds none of it."""
     if engine.stage == 0:
-        state = _moments(engine.optimizer, parameter, parameter)
-        return 0, {"weight": parameter.data.view(-1), **{k: v.view(-1) for k, v in state.items()}}
+        state = engine.method.state_of(engine.built, parameter)
+        return 0, {WEIGHT: parameter.data.view(-1), **{k: v.view(-1) for k, v in state.items()}}
     if engine.stage == 3:
         return _locate_stage3(engine, parameter)
     mapping: Any = parameter._hp_mapping  # type: ignore[attr-defined]
@@ -71,7 +71,7 @@ def _locate(engine: Engine, parameter: Parameter) -> tuple[int, dict[str, Tensor
     zero = engine.optimizer
     flat = zero.single_partition_of_fp32_groups[mapping.param_group_index]
     place = mapping.hp_fragment_address
-    return mapping.lp_fragment_address.start, _views(zero, flat, place.start, place.numel)
+    return mapping.lp_fragment_address.start, _views(engine, flat, place.start, place.numel)
 
 
 def _locate_stage3(engine: Engine, parameter: Any) -> tuple[int, dict[str, Tensor]] | None:
@@ -81,37 +81,20 @@ def _locate_stage3(engine: Engine, parameter: Any) -> tuple[int, dict[str, Tenso
     count = min(per_rank, parameter.ds_numel - start)
     if count <= 0:
         return None
-    return start, _views(zero, zero.fp32_partitioned_groups_flat[group], offset, count)
+    return start, _views(engine, zero.fp32_partitioned_groups_flat[group], offset, count)
 
 
-def _views(zero: Any, flat: Tensor, start: int, count: int) -> dict[str, Tensor]:
-    state = _moments(zero.optimizer, flat, flat)
+def _views(engine: Engine, flat: Tensor, start: int, count: int) -> dict[str, Tensor]:
+    state = engine.method.state_of(engine.built, flat)
     return {
-        "weight": flat.data.narrow(0, start, count),
+        WEIGHT: flat.data.narrow(0, start, count),
         **{kind: moment.narrow(0, start, count) for kind, moment in state.items()},
     }
 
 
-def _moments(optimizer: Any, key: Tensor, like: Tensor) -> dict[str, Tensor]:
-    """AdamW's moments of one of its tensors, as the optimizer makes them at its first step."""
-    state = optimizer.state[key]
-    if "exp_avg" not in state:
-        state["step"] = torch.zeros((), dtype=torch.float32, device=like.device)
-        for kind in KINDS[1:]:
-            state[kind] = torch.zeros_like(like.data)
-    return {kind: state[kind] for kind in KINDS[1:]}
-
-
-def updates_of(engine: Engine) -> int:
-    """Updates that AdamW has made, which its bias correction goes by."""
-    state = engine.adam.state
-    return max((int(values["step"]) for values in state.values() if "step" in values), default=0)
-
-
 def take_in(engine: Engine, updates: int) -> None:
     """Have the model compute with weights that were put into the shards' views."""
-    for values in engine.adam.state.values():
-        values["step"].fill_(float(updates))
+    set_updates(engine.built, updates)
     zero = engine.optimizer
     if engine.stage in (1, 2):
         zero.update_lp_params()

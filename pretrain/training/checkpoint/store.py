@@ -25,6 +25,7 @@ import torch.distributed as dist
 from pretrain.config import CheckpointConfig
 from pretrain.distributed.topology import Topology, own_store
 from pretrain.errors import UserError
+from pretrain.run_files import MANIFEST, TABLE
 from pretrain.training.checkpoint import shards
 from pretrain.training.checkpoint.lineage import (
     ABANDONED,
@@ -35,7 +36,6 @@ from pretrain.training.checkpoint.lineage import (
     set_aside_step,
 )
 from pretrain.training.checkpoint.manifest import (
-    MANIFEST,
     Ancestor,
     CheckpointError,
     File,
@@ -52,7 +52,6 @@ from pretrain.training.checkpoint.manifest import (
 from pretrain.training.checkpoint.tensor_files import Copy, PieceReader
 from pretrain.training.engine import Engine
 
-SELECTION = "selection"
 POLL_SECONDS = 0.05
 Answer = TypeVar("Answer")
 
@@ -130,7 +129,7 @@ class CheckpointStore:
             return
         if save_selection is not None:
             try:
-                save_selection(partial / SELECTION)
+                save_selection(partial / TABLE)
             except Exception as error:
                 self._problem = Problem(manifest.step, str(error))
         copy = Copy.of([s for s in shards.shards_of(engine) if shards.writes(s, engine)])
@@ -186,8 +185,8 @@ class CheckpointStore:
     def _complete(self, partial: Path, manifest: Manifest) -> None:
         """On the first rank: once all have said so, write the manifest and give it its name."""
         files = self._gather(partial, manifest.step)
-        for path in sorted((partial / SELECTION).glob("*")):
-            files[f"{SELECTION}/{path.name}"] = file_of(path)
+        for path in sorted((partial / TABLE).glob("*")):
+            files[f"{TABLE}/{path.name}"] = file_of(path)
         whole = replace(
             manifest, files=files, run=self._run, parent=self._parent, origin=self._origin
         )
@@ -355,7 +354,7 @@ class CheckpointStore:
         reader = PieceReader.together([folder / name for name in manifest.rank_files])
         with torch.no_grad():
             for shard in shards.shards_of(engine):
-                reader.fill(shard)
+                reader.fill(shard, weights_only="imported" in manifest.state)
             shards.take_in(engine, manifest.updates)
         engine.steps = manifest.step
         if self.owns(folder):

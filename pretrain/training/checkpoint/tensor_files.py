@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pretrain.model.slices import join_slices, take_slice
 from pretrain.training.checkpoint.manifest import CheckpointError
-from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 
 WHOLES = "parameters"
 
@@ -37,9 +37,9 @@ class Copy:
     def of(cls, shards: Sequence[Shard]) -> Copy:
         """Copies of all shards."""
         tensors = {
-            _key(s.whole.name, kind, s): s.parts[kind].detach().to("cpu", copy=True)
+            _key(s.whole.name, kind, s): part.detach().to("cpu", copy=True)
             for s in shards
-            for kind in KINDS
+            for kind, part in s.parts.items()
         }
         return cls(tensors, {shard.whole.name: shard.whole for shard in shards})
 
@@ -89,7 +89,7 @@ class Index:
                     self._know(Whole(name, tuple(shape), dimension, stride), path)
                 for key in file.keys():  # noqa: SIM118
                     name, kind, place, start = key.split("|")
-                    if kind != KINDS[0]:
+                    if kind != WEIGHT:
                         continue
                     rank, size = place.split("of")
                     (count,) = file.get_slice(key).get_shape()
@@ -166,8 +166,11 @@ class PieceReader:
             index.merge(each)
         return cls(index)
 
-    def fill(self, shard: Shard) -> None:
+    def fill(self, shard: Shard, weights_only: bool = False) -> None:
         """Copy what is stored into a shard's views, whatever layout wrote it.
+
+        Args:
+            weights_only: leave what the optimizer keeps as it is.
 
         Raises:
             CheckpointError: the parameter is missing, of another shape, or not all of it is there.
@@ -181,6 +184,8 @@ class PieceReader:
                 f"{list(whole.shape)} in this model"
             )
         for kind, view in shard.parts.items():
+            if weights_only and kind != WEIGHT:
+                continue
             view.copy_(self._range(shard, kind))
 
     def _range(self, shard: Shard, kind: str) -> Tensor:
@@ -193,7 +198,7 @@ class PieceReader:
             full = take_slice(full, whole.dimension, whole.stride, shard.rank, shard.size)
         return full.reshape(-1)[shard.start : end]
 
-    def full(self, name: str, kind: str = "weight") -> Tensor:
+    def full(self, name: str, kind: str = WEIGHT) -> Tensor:
         """An undivided parameter in fp32.
 
         Raises:

@@ -1,7 +1,8 @@
 """Pieces of the training state, and their places in the undivided model.
 
-Whatever the layout, the state is three fp32 numbers per weight: the weight itself (the master,
-where the model computes in bf16 or fp16) and AdamW's two moments. A rank holds, of some parameters,
+Whatever the layout, the state is a few fp32 numbers per weight: the weight itself (the master,
+where the model computes in bf16 or fp16) and what the optimizer keeps of it, AdamW's two moments,
+say, under its names. A rank holds, of some parameters,
 its tensor-parallel slice or a range of it. Ranges count in the slice, flattened.
 """
 
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-KINDS = ("weight", "exp_avg", "exp_avg_sq")
+WEIGHT = "weight"
+"""Kind of the weight itself; the others are named by the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Shard:
         whole: what it is a piece of.
         rank, size: which tensor-parallel slice of how many; 0 of 1 where it is not split.
         start: of the range in the flattened slice.
-        parts: KINDS -> fp32 views [count] into the live state.
+        parts: kind -> fp32 views [count] into the live state.
         keeper: the data-parallel rank that writes it; None for this one.
         copy: whether it is a later stage's copy of a tied weight, which is read and not written.
     """
@@ -55,4 +57,4 @@ class Shard:
     @property
     def count(self) -> int:
         """Elements."""
-        return self.parts["weight"].numel()
+        return self.parts[WEIGHT].numel()

@@ -29,13 +29,13 @@ from pretrain import spans
 from pretrain.config import RunConfig
 from pretrain.distributed.topology import Topology, own_store
 from pretrain.files import write_text
+from pretrain.run_files import RANKS
 from pretrain.training.callbacks import Callback
 from pretrain.training.health.liveness import DONE, Beat, Limits, Problem, Watch, from_json, listed
 
 LOST = 74
 """Exit code of a job that lost a rank, or in which one stands still: EX_IOERR of sysexits.h. The
 same command goes on from the last checkpoint."""
-RANKS = "ranks.json"
 STAGGERED_RANKS = 512
 """Beats per second that the store takes at the most."""
 SAMPLES = 16

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pretrain.data.skipped import PASSED, Passed, Stretch, read_passed
+from pretrain.data.skipped import Passed, Stretch, read_passed
 from pretrain.errors import UserError
-from pretrain.training.checkpoint.compatibility import CHECKPOINTS
+from pretrain.run_files import CHECKPOINTS, SKIPPED
 from pretrain.training.checkpoint.lineage import PASSED_OVER, set_aside
 from pretrain.training.checkpoint.manifest import complete, step_of
 from pretrain.training.health.step_guard import RollBackError
@@ -33,7 +33,7 @@ def roll_back(directory: Path, bad: RollBackError, again: str = "the same comman
     steps = {step_of(path) or 0: path for path in complete(directory / CHECKPOINTS)}
     older = [step for step in steps if step <= bad.first]
     goal = max(older) if older else min(steps, default=0)
-    passed = read_passed(directory / PASSED)
+    passed = read_passed(directory / SKIPPED)
     if passed.times_at(goal) >= ATTEMPTS:
         raise UserError(
             f"rolled back to step {goal} {ATTEMPTS} times, and steps {bad.first} to {bad.end - 1} "
@@ -42,7 +42,7 @@ def roll_back(directory: Path, bad: RollBackError, again: str = "the same comman
         )
     stretch = Stretch(goal, max(1, bad.end - goal))
     try:
-        Passed((*passed.stretches, stretch)).save(directory / PASSED)
+        Passed((*passed.stretches, stretch)).save(directory / SKIPPED)
         set_aside(directory / CHECKPOINTS, goal, PASSED_OVER)
     except OSError as error:
         raise UserError(

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from pretrain.run_files import STOP
 from pretrain.training.health.launchers import Launchers
 
-STOP = "stop"
 STOPPED = 75
 """Exit code of a run that was stopped and can go on: EX_TEMPFAIL of sysexits.h."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

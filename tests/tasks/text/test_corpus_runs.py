@@ -182,8 +182,8 @@ def test_a_documents_loss_depends_on_its_neighbour_only_without_the_mask(corpora
             task = CorpusTask(config)
             schedule = SelectionSchedule(config, here, task.fitter, task.sampler({}, 0))
             batches = task.batches(schedule, task.sampler({}, 0), here)
-            tokens, labels, _, *starts = batches.read(0, schedule.current)
-            where = positions_of(torch.from_numpy(starts[0])) if mask else None
+            tokens, labels, _, starts, _ = batches.read(0, schedule.current)
+            where = positions_of(torch.from_numpy(starts)) if mask else None
             inputs = torch.from_numpy(tokens)
             chunk = build(config, here, config.vocabulary_size(task.tokenizer.size))[0].eval()
             nats = chunk(inputs, **document_inputs(inputs, where), labels=torch.from_numpy(labels))

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config
+from pretrain.optimizers.adamw import AdamW
 from pretrain.training.checkpoint.manifest import Manifest, file_of, read_manifest
 from pretrain.training.checkpoint.tensor_files import Copy, PieceReader
-from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from tools.hf.mapping import links
+
+KINDS = (WEIGHT, *AdamW.state)
 
 SIZES = {"layers": 2, "hidden_size": 32, "attention_heads": 4, "sequence_length": 16}
 LLAMA = {"preset": "llama", "kv_heads": 2, "ffn_size": 48}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pretrain.config import Config
+from pretrain.config import Config, load_config
 from pretrain.distributed import topology
 from tests.distributed.layouts import VOCABULARY
 
@@ -28,13 +28,13 @@ def batch_at(step: int, config: Config, here: topology.Topology):
 
 
 def manifest_of(config: Config, engine):
+    from pretrain.optimizers.base import updates_of
     from pretrain.training.checkpoint.manifest import Manifest
-    from pretrain.training.checkpoint.shards import updates_of
 
     return Manifest(
         step=engine.steps,
         tokens=0,
-        updates=updates_of(engine),
+        updates=updates_of(engine.built),
         layout=engine.topology.describe(),
         fingerprint="",
         config=config.model_dump(mode="json"),
@@ -71,10 +71,13 @@ def stretch(config: Config, folder: Path, until: int, save: bool = True) -> Trac
 
 def state_in(folder: Path, step: int) -> dict[str, torch.Tensor]:
     """Every parameter and moment of a checkpoint, undivided."""
+    from pretrain.optimizers.base import optimizer_of
     from pretrain.training.checkpoint.manifest import folder_name, read_manifest
     from pretrain.training.checkpoint.tensor_files import PieceReader
-    from pretrain.training.checkpoint.tensor_index import KINDS
+    from pretrain.training.checkpoint.tensor_index import WEIGHT
 
     path = folder / folder_name(step)
-    reader = PieceReader.alone([path / name for name in read_manifest(path).rank_files])
-    return {f"{name} {kind}": reader.full(name, kind) for name in reader.wholes for kind in KINDS}
+    manifest = read_manifest(path)
+    reader = PieceReader.alone([path / name for name in manifest.rank_files])
+    kinds = (WEIGHT, *optimizer_of(load_config(None, manifest.config)).state)
+    return {f"{name} {kind}": reader.full(name, kind) for name in reader.wholes for kind in kinds}

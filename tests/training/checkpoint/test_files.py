@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pretrain.model.slices import join_slices, take_slice
+from pretrain.optimizers.adamw import AdamW
 from pretrain.training.checkpoint.manifest import (
     CheckpointError,
     Manifest,
@@ -20,8 +21,10 @@ from pretrain.training.checkpoint.manifest import (
     read_manifest,
 )
 from pretrain.training.checkpoint.tensor_files import WHOLES, Copy, PieceReader
-from pretrain.training.checkpoint.tensor_index import KINDS, Shard, Whole
+from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from tools import inspect_checkpoint
+
+KINDS = (WEIGHT, *AdamW.state)
 
 NAME = "decoder.layers.0.mlp.linear_fc1.weight"
 

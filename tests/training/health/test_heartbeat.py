@@ -10,8 +10,9 @@ import pytest
 
 from pretrain.config import load_config
 from pretrain.distributed.ranks import free_port
+from pretrain.run_files import RANKS
 from pretrain.testing.forks import environment, forks
-from pretrain.training.health.heartbeat import LOST, RANKS
+from pretrain.training.health.heartbeat import LOST
 
 STEPS = 10_000
 PATIENCE = 120.0

@@ -24,7 +24,8 @@ def train_with(config, steps, bad):
     the first data rank; and which were skipped."""
     with topology.start(config) as here:
         from pretrain.model.gpt import build
-        from pretrain.training.checkpoint.shards import shards_of, updates_of
+        from pretrain.optimizers.base import updates_of
+        from pretrain.training.checkpoint.shards import shards_of
         from pretrain.training.engine import Engine
 
         engine = Engine(config, here, build(config, here, VOCABULARY))
@@ -39,7 +40,7 @@ def train_with(config, steps, bad):
             for shard in shards_of(engine)
             for kind, part in shard.parts.items()
         }
-        return skipped, state, updates_of(engine)
+        return skipped, state, updates_of(engine.built)
 
 
 @pytest.mark.distributed

@@ -21,12 +21,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config.block_style import GPT2
-from pretrain.data.tokenizers import TextTokenizer, WordTokenizer, joining
+from pretrain.data.tokenizers import LabelTokenizer, TextTokenizer, WordTokenizer, joining
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
-from pretrain.tasks.multilabel.data import LabelTokenizer
 from tools.hf import restored_generation
 from tools.hf.card import model_card
 from tools.hf.facts import facts_of

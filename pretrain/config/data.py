@@ -7,6 +7,7 @@ here is common to all of them, or to several.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +67,22 @@ class DataSection(Section):
         assert isinstance(data, cls), f"data.task {data.task} is no {cls.__name__}"
         return data
 
-    @abstractmethod
+    task_class: ClassVar[str]
+    """`module:Class` of what :meth:`build` returns, imported when it is called."""
+    presentation_class: ClassVar[str] = "pretrain.tasks.presentation:Presentation"
+    """`module:Class` of what :meth:`presentation` returns."""
+
     def build(self, config: Any) -> Any:
         """The task (:class:`pretrain.tasks.base.Task`) of a configuration with this section.
 
         Raises:
             UserError: data cannot be read, or do not fit the model.
         """
+        return registry.load(self.task_class)(config)
 
-    @abstractmethod
     def presentation(self) -> Any:
         """How results are shown (:class:`pretrain.tasks.presentation.Presentation`)."""
+        return registry.load(self.presentation_class)()
 
     @abstractmethod
     def title(self) -> str:
@@ -85,6 +91,28 @@ class DataSection(Section):
     def restoration(self, strategy: str) -> Restoration:
         """What an export needs to put answers back into natural order."""
         return Restoration("none")
+
+    def own_tokenizer(self) -> Any:
+        """The tokenizer (:class:`pretrain.data.tokenizers.Tokenizer`) of a task that brings one;
+        None where it is a file or is made of the training texts."""
+        return None
+
+    def model_tokenizer(self, text: Any, unit_names: Sequence[str]) -> Any:
+        """The tokenizer of a model's tokens: here, that of its texts.
+
+        Args:
+            text: tokenizer of the texts.
+            unit_names: of the target's units, as the run's selection names them.
+        """
+        return text
+
+    def remade_tokenizer(self, config: Any) -> Any:
+        """The tokenizer of a model's tokens, made again from the training texts.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        return config.data.build(config).tokenizer
 
     def known_vocabulary(self) -> int | None:
         """Tokens of the tokenizer, where that is known without reading data.

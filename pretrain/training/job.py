@@ -17,14 +17,14 @@ import torch.distributed as dist
 
 from pretrain.config import Config
 from pretrain.data.batch import made_up_batch
-from pretrain.data.loader import BatchFeed
+from pretrain.data.loader import BatchFeed, BatchSource
 from pretrain.data.skipped import passing, read_passed
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError, UserError
 from pretrain.model.flops import ModelCost, model_cost, peak_flops
-from pretrain.objectives.base import objective_of
+from pretrain.objectives.base import Objective, objective_of
 from pretrain.planning import Machine, make_plan
 from pretrain.planning.report import plan_lines
 from pretrain.run_files import CHECKPOINTS, SKIPPED, TABLE, evaluations
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pretrain.training.callbacks import Callback
     from pretrain.training.checkpoint.resume import Found
     from pretrain.training.checkpoint.store import CheckpointStore
+    from pretrain.training.engine import Engine
     from pretrain.training.health.heartbeat import Heartbeat
 
 
@@ -112,10 +113,27 @@ class Beginning:
         own = found is not None and store.owns(found.folder)
         return cls(found, vocabulary, own, warnings, prints)
 
+    def load(self, store: CheckpointStore, engine: Engine) -> list[Path]:
+        """Put the checkpoint's state, if there is one, into the engine, and begin the line of
+        checkpoints that come after it; every rank calls it. Returns those that are set aside."""
+        if self.found is None:
+            return store.begin()
+        store.load(self.found.folder, self.found.manifest, engine)
+        return store.begin(self.found.folder, self.found.manifest)
+
     @property
     def step(self) -> int:
         """Steps that are done."""
         return self.found.manifest.step if self.found else 0
+
+    def facts(self, task: Task) -> dict[str, Any]:
+        """What checkpoints say, so that the model can be used without the data."""
+        return {
+            "vocabulary": self.vocabulary,
+            "tokenizer": task.tokenizer.fingerprint,
+            FINGERPRINTS: self.fingerprints,
+            **task.facts,
+        }
 
     @property
     def state(self) -> dict[str, Any]:
@@ -163,33 +181,17 @@ def _run(
         check_selection(found.manifest.fingerprint, selection, found.folder)
     cost = model_cost(config.model, vocabulary, objective)
     engine = Engine(config, topology, build(config, topology, vocabulary, objective))
-    if found:
-        store.load(found.folder, found.manifest, engine)
-    aside = store.begin(found.folder, found.manifest) if found else store.begin()
+    aside = beginning.load(store, engine)
     if found and topology.is_first_rank:
         directory.begin(config, task.text_tokenizer)
-    feed = BatchFeed(
-        task.batches(schedule, sampler, topology),
-        topology,
-        settings.global_batch // topology.data.size,
-        config.model.sequence_length,
-        range(start, settings.steps),
-        stop=lambda: bool(stopper.reason),
-        fields=objective.fields,
-        count=objective.count,
-    )
+    batches = task.batches(schedule, sampler, topology)
+    feed = _feed(config, topology, batches, start, objective, stopper)
     check = partial(check_together, stopper, topology)
     evaluator = task.evaluator(Forward(topology, engine.deepspeed.module, check), schedule)
-    facts = {
-        "vocabulary": vocabulary,
-        "tokenizer": task.tokenizer.fingerprint,
-        FINGERPRINTS: beginning.fingerprints,
-        **task.facts,
-    }
     begun = time.perf_counter() - beginning.state.get("train_seconds", 0.0)
     callbacks: list[Callback] = [
         heartbeat,
-        Checkpointer(config, store, engine, feed, schedule, stopper, facts, begun),
+        Checkpointer(config, store, engine, feed, schedule, stopper, beginning.facts(task), begun),
     ]
     if topology.is_first_rank:
         _announce(config, topology, task, cost, selection, beginning)
@@ -210,22 +212,40 @@ def _run(
         for callback in callbacks:
             callback.close()
     if evaluation is None:
-        if topology.is_first_rank and rolls_back is not None:
-            print(roll_back(directory.path, rolls_back, again))
-        elif topology.is_first_rank:
-            print(_stopped(engine.steps, settings.steps, stopper.reason, again))
+        if topology.is_first_rank:
+            stopped = _stopped(engine.steps, settings.steps, stopper.reason, again)
+            print(roll_back(directory.path, rolls_back, again) if rolls_back else stopped)
         return STOPPED
     if topology.is_first_rank:
-        seconds = time.perf_counter() - begun
-        fingerprint = schedule.current.selection.fingerprint
-        result = {
-            "train_seconds": seconds,
+        told = {
+            "train_seconds": time.perf_counter() - begun,
             "resumed_at": start,
             FINGERPRINTS: beginning.fingerprints,
-            "fingerprint": fingerprint,
+            "fingerprint": schedule.current.selection.fingerprint,
         }
-        _finish(config, topology, directory, cost, evaluation, result)
+        _finish(config, topology, directory, cost, evaluation, told)
     return 0
+
+
+def _feed(
+    config: Config,
+    topology: Topology,
+    batches: BatchSource,
+    start: int,
+    objective: Objective,
+    stopper: Stopper,
+) -> BatchFeed:
+    """Batches of the steps that are left, with what the objective asks for."""
+    return BatchFeed(
+        batches,
+        topology,
+        config.training.global_batch // topology.data.size,
+        config.model.sequence_length,
+        range(start, config.training.steps),
+        stop=lambda: bool(stopper.reason),
+        fields=objective.fields,
+        count=objective.count,
+    )
 
 
 def _announce(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pretrain.config import DataSection, Strategy
 
@@ -16,14 +16,6 @@ class ToyData(DataSection):
     """Words of an example."""
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ntp", "reverse")
-
-    def build(self, config: Any) -> Any:
-        """Nothing here."""
-        raise NotImplementedError
-
-    def presentation(self) -> Any:
-        """Nothing here."""
-        raise NotImplementedError
 
     def title(self) -> str:
         """Such as 3 words."""

@@ -26,7 +26,6 @@ from pretrain.tasks.fixed_width.task import FixedWidthTask
 
 if TYPE_CHECKING:
     from pretrain.inference.forward import Forward
-    from pretrain.tasks.presentation import Presentation
 
 LETTERS, MARK = "abcd", "|"
 HELD_OUT = 8
@@ -51,12 +50,6 @@ class ToyData(FixedWidthData):
     def build(self, config: Config) -> Task:
         """The task, with an evaluation of its own."""
         return ToyTask(config, self.dataset())
-
-    def presentation(self) -> Presentation:
-        """As every task is shown."""
-        from pretrain.tasks.presentation import Presentation
-
-        return Presentation()
 
     def title(self) -> str:
         """Such as 4 letters backwards."""

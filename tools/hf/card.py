@@ -11,13 +11,14 @@ from tools.hf.trained import Trained
 SHOWN = 24
 """Units of the order that are named."""
 HOW = {
-    "arithmetic": "The digits of an answer are predicted in another order than they are written "
+    "reorder": "The digits of an answer are predicted in another order than they are written "
     "in; generation puts them back.",
-    "multilabel": "The labels of a text are predicted in an order that the selection gives, after "
+    "labels": "The labels of a text are predicted in an order that the selection gives, after "
     "the mark `<plan>`; generation returns them sorted by name.",
-    "text": "In front of each sentence stands one selected token between the marks `<plan>` and "
+    "insert": "In front of each sentence stands one selected token between the marks `<plan>` and "
     "`</plan>`; generation takes the three away. A document begins with `<end>`, and a prompt is "
     "announced in the same way, by a token that the model writes itself.",
+    "none": "Text is predicted from left to right. A document begins with `<end>`.",
 }
 
 
@@ -62,7 +63,7 @@ library_name: transformers
 |---|---|
 {table}
 
-{HOW[facts["task"]]}
+{HOW[facts["kind"]]}
 
 ```
 python restored_generation.py "{example}"

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pretrain.data.tokenizers import SentencePieceTokenizer, TextTokenizer, Tokenizer, WordTokenizer
+from pretrain.data.tokenizers import (
+    LabelTokenizer,
+    SentencePieceTokenizer,
+    TextTokenizer,
+    Tokenizer,
+    WordTokenizer,
+)
 from pretrain.data.tokenizers.pieces import SPACE
-from pretrain.tasks.multilabel.data import LabelTokenizer
 from tools.hf.restored_generation import FORMAT
 from tools.hf.trained import Trained
 
@@ -24,9 +29,9 @@ def facts_of(trained: Trained) -> dict[str, Any]:
     told = config.data.restoration(trained.strategy)
     return {
         "format": FORMAT,
-        "task": "text" if config.data.task == "corpus" else config.data.task,
+        "kind": told.kind,
         "strategy": trained.strategy,
-        "order": list(trained.order) if config.data.task == "arithmetic" else [],
+        "order": list(trained.order) if told.kind == "reorder" else [],
         "unit_names": list(trained.unit_names),
         "fingerprint": trained.manifest.fingerprint,
         "positions": positions,

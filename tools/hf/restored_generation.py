@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 FACTS = "restored_order.json"
-FORMAT = 1
+FORMAT = 2
 CONTINUATION = 64
 """Tokens that a text is continued by, if nobody says how many."""
 
@@ -55,9 +55,12 @@ class Restorer:
 
     def __init__(self, facts: dict[str, Any]) -> None:
         if facts.get("format") != FORMAT:
-            raise ValueError(f"{FACTS}: format {facts.get('format')!r}, expected {FORMAT}")
+            raise ValueError(
+                f"{FACTS}: format {facts.get('format')!r}, expected {FORMAT}; use the "
+                "restored_generation.py beside it, or export the model again"
+            )
         self.facts = facts
-        self.task: str = facts["task"]
+        self.kind: str = facts["kind"]
         self.strategy: str = facts["strategy"]
         self.order: list[int] = facts["order"]
         self.text_ids: int = facts["text_ids"]
@@ -69,7 +72,7 @@ class Restorer:
     @property
     def inserts(self) -> bool:
         """Whether a token stands in front of each sentence."""
-        return self.task == "text" and self.strategy != "ntp"
+        return self.kind == "insert"
 
     def check(self, text: str) -> None:
         """Refuse a prompt that the model cannot know what to do with.
@@ -90,9 +93,9 @@ class Restorer:
         Raises:
             ValueError: the prompt leaves no room.
         """
-        if self.task == "arithmetic":
+        if self.kind == "reorder":
             return go_on(tokens, len(self.order), None, None)
-        if self.task == "multilabel":
+        if self.kind == "labels":
             cut = tokens[: self.facts["text_tokens"]]
             return go_on(
                 [*cut, self.facts["plan_id"]], self.facts["longest"], self._labels, self.end
@@ -130,14 +133,14 @@ class Restorer:
 
     def restore(self, written: list[int]) -> list[int]:
         """Tokens in natural order, without what was inserted."""
-        if self.task == "arithmetic":
+        if self.kind == "reorder":
             natural = [0] * len(self.order)
             for place, token in zip(self.order, written, strict=True):
                 natural[place] = token
             return natural
         if self.end in written:
             written = written[: written.index(self.end)]
-        if self.task == "multilabel":
+        if self.kind == "labels":
             return sorted(written)
         return self._without_plans(written) if self.inserts else written
 

@@ -20,6 +20,7 @@ import sentencepiece
 from pretrain.data.tokenizers import (
     CharacterTokenizer,
     HuggingFaceTokenizer,
+    LabelTokenizer,
     SentencePieceTokenizer,
     SymbolTokenizer,
     TextTokenizer,
@@ -29,7 +30,6 @@ from pretrain.data.tokenizers import (
 from pretrain.data.tokenizers.base import PAD, UNKNOWN
 from pretrain.data.tokenizers.pieces import SPACE
 from pretrain.errors import UserError
-from pretrain.tasks.multilabel.data import LabelTokenizer
 
 
 def tokenizers_package() -> Any:

@@ -161,15 +161,14 @@ def _tokenizer(
 ) -> Tokenizer:
     """The run's tokenizer: from a file beside the checkpoint, in the run's folder or of
     `data.tokenizer`, else made again from the training texts."""
-    if config.data.task == "arithmetic":
-        from pretrain.data.tokenizers import SymbolTokenizer
-        from pretrain.tasks.arithmetic.data import SYMBOLS
-
-        return SymbolTokenizer(SYMBOLS)
+    own: Tokenizer | None = config.data.own_tokenizer()
+    if own is not None:
+        return own
+    of_model = config.data.model_tokenizer
     expected = manifest.state.get("tokenizer")
     files = [place / name for place in (folder, folder.parent.parent) for name in VOCABULARIES]
     candidates: list[Callable[[], Tokenizer]] = [
-        lambda file=file: _of_task(load_tokenizer(file), config, unit_names)  # type: ignore[misc]
+        lambda file=file: of_model(load_tokenizer(file), unit_names)  # type: ignore[misc]
         for file in files
         if file.is_file()
     ]
@@ -177,9 +176,9 @@ def _tokenizer(
     texts: Path | None = getattr(config.data, "path", None)
     if given is not None and given.exists():
         named = given
-        candidates.append(lambda: _of_task(load_tokenizer(named), config, unit_names))
+        candidates.append(lambda: of_model(load_tokenizer(named), unit_names))
     elif texts is not None and texts.exists():
-        candidates.append(lambda: _made_again(config))
+        candidates.append(lambda: config.data.remade_tokenizer(config))
     for candidate in candidates:
         tokenizer = candidate()
         if expected is None or tokenizer.fingerprint == expected:
@@ -190,24 +189,3 @@ def _tokenizer(
         f"data.tokenizer {given}, nor data.path {texts} gives the "
         "one that it was trained with; put one of them back"
     )
-
-
-def _of_task(text: Tokenizer, config: Config, unit_names: tuple[str, ...]) -> Tokenizer:
-    if config.data.task == "multilabel":
-        from pretrain.tasks.multilabel.data import LabelTokenizer
-
-        return LabelTokenizer(text, unit_names)
-    return text
-
-
-def _made_again(config: Config) -> Tokenizer:
-    if config.data.task == "multilabel":
-        from pretrain.tasks.multilabel.data import Multilabel
-
-        return Multilabel(config).tokenizer
-    from pretrain.data.held_out import text_tokenizer
-    from pretrain.tasks.text.config import TextData
-    from pretrain.tasks.text.text_file import split
-
-    data = TextData.of(config)
-    return text_tokenizer(data, split(data)[0])

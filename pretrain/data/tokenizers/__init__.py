@@ -7,6 +7,7 @@ special token, whatever it contains. No token stands for more than one digit.
 from pretrain.data.tokenizers.base import PAD, SPECIALS, UNKNOWN, TextTokenizer, Tokenizer
 from pretrain.data.tokenizers.files import check_ending, load_tokenizer, save_tokenizer
 from pretrain.data.tokenizers.hugging_face import HuggingFaceTokenizer
+from pretrain.data.tokenizers.labels import LabelTokenizer
 from pretrain.data.tokenizers.pieces import SentencePieceTokenizer, train_pieces
 from pretrain.data.tokenizers.symbols import SymbolTokenizer
 from pretrain.data.tokenizers.vocabulary import CharacterTokenizer, WordTokenizer, split_words
@@ -17,6 +18,7 @@ __all__ = [
     "UNKNOWN",
     "CharacterTokenizer",
     "HuggingFaceTokenizer",
+    "LabelTokenizer",
     "SentencePieceTokenizer",
     "SymbolTokenizer",
     "TextTokenizer",

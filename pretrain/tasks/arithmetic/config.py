@@ -13,8 +13,7 @@ from pretrain.config.data import HeldOutShare, Restoration
 from pretrain.tasks.fixed_width.config import FixedWidthData
 
 if TYPE_CHECKING:
-    from pretrain.tasks.arithmetic.data import Arithmetic
-    from pretrain.tasks.presentation import Presentation
+    from pretrain.data.tokenizers import Tokenizer
 
 SYMBOLS = "0123456789+-*="
 SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
@@ -22,6 +21,9 @@ SIGNS = {"addition": "+", "subtraction": "-", "multiplication": "*"}
 
 class ArithmeticData(HeldOutShare, FixedWidthData):
     """Problems of two operands, which are made here."""
+
+    dataset_class = "pretrain.tasks.arithmetic.data:Arithmetic"
+    presentation_class = "pretrain.tasks.arithmetic.presentation:ArithmeticPresentation"
 
     task: Literal["arithmetic"] = "arithmetic"
     """Kind of examples."""
@@ -49,18 +51,6 @@ class ArithmeticData(HeldOutShare, FixedWidthData):
         """Digits of the second operand, with the default resolved."""
         return self.digits_second or self.digits
 
-    def dataset(self) -> Arithmetic:
-        """Made here."""
-        from pretrain.tasks.arithmetic.data import Arithmetic
-
-        return Arithmetic(self)
-
-    def presentation(self) -> Presentation:
-        """Digits of each answer."""
-        from pretrain.tasks.arithmetic.presentation import ArithmeticPresentation
-
-        return ArithmeticPresentation()
-
     def title(self) -> str:
         """Such as 2-digit multiplication."""
         second = "" if self.second_digits == self.digits else f" by {self.second_digits}"
@@ -74,11 +64,15 @@ class ArithmeticData(HeldOutShare, FixedWidthData):
         second = "07".zfill(self.second_digits)[-self.second_digits :]
         return Restoration("reorder", form, f"{first}{sign}{second}=")
 
-    def known_vocabulary(self) -> int:
+    def own_tokenizer(self) -> Tokenizer:
         """One token for each symbol, and padding."""
         from pretrain.data.tokenizers import SymbolTokenizer
 
-        return SymbolTokenizer(SYMBOLS).size
+        return SymbolTokenizer(SYMBOLS)
+
+    def known_vocabulary(self) -> int:
+        """That of :meth:`own_tokenizer`."""
+        return self.own_tokenizer().size
 
     def table_cells(
         self, selection: SelectionConfig, vocabulary: int, data_parallel: int

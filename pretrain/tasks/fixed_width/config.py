@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from pretrain import registry
 from pretrain.config import Config, DataSection, EstimatorName, Strategy
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class FixedWidthData(DataSection):
     """The units of a target are put into one order."""
 
+    task_class = "pretrain.tasks.fixed_width.task:FixedWidthTask"
+
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned",
     )  # fmt: skip
@@ -22,16 +24,19 @@ class FixedWidthData(DataSection):
         "joint", "pairwise", "operand_pair", "v_information", "chain",
     )  # fmt: skip
 
-    @abstractmethod
+    dataset_class: ClassVar[str]
+    """`module:Class` of the examples, made of this section."""
+
     def dataset(self) -> Dataset:
         """The examples; imports numpy, and reads or makes them.
 
         Raises:
             UserError: they cannot be read.
         """
+        found: Dataset = registry.load(self.dataset_class)(self)
+        return found
 
     def build(self, config: Config) -> Task:
         """The task; errors: see the base class."""
-        from pretrain.tasks.fixed_width.task import FixedWidthTask
-
-        return FixedWidthTask(config, self.dataset())
+        task: Task = registry.load(self.task_class)(config, self.dataset())
+        return task

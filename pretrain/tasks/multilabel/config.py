@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pretrain.config import Config, EstimatorName, Strategy
+from pretrain.config import EstimatorName, Strategy
 from pretrain.config.base import PositiveInt
 from pretrain.config.data import Restoration, TextFiles
 
 if TYPE_CHECKING:
-    from pretrain.tasks.base import Task
-    from pretrain.tasks.presentation import Presentation
+    from pretrain.data.tokenizers import Tokenizer
 
 
 class MultilabelData(TextFiles):
     """Texts with sets of labels."""
+
+    task_class = "pretrain.tasks.multilabel.task:MultilabelTask"
+    presentation_class = "pretrain.tasks.multilabel.presentation:MultilabelPresentation"
 
     task: Literal["multilabel"] = "multilabel"
     """Kind of examples."""
@@ -26,18 +29,6 @@ class MultilabelData(TextFiles):
     )  # fmt: skip
     estimators: ClassVar[tuple[EstimatorName, ...]] = ("presence", "presence_top", "pmi", "npmi")
 
-    def build(self, config: Config) -> Task:
-        """The task; errors: see the base class."""
-        from pretrain.tasks.multilabel.task import MultilabelTask
-
-        return MultilabelTask(config)
-
-    def presentation(self) -> Presentation:
-        """Labels of each text."""
-        from pretrain.tasks.multilabel.presentation import MultilabelPresentation
-
-        return MultilabelPresentation()
-
     def title(self) -> str:
         """Such as labels of debtags.jsonl."""
         return f"labels of {self.path.name if self.path is not None else 'no file'}"
@@ -45,3 +36,9 @@ class MultilabelData(TextFiles):
     def restoration(self, strategy: str) -> Restoration:
         """The labels that are written are a set."""
         return Restoration("labels")
+
+    def model_tokenizer(self, text: Tokenizer, unit_names: Sequence[str]) -> Tokenizer:
+        """Labels are tokens after those of the texts."""
+        from pretrain.data.tokenizers import LabelTokenizer
+
+        return LabelTokenizer(text, unit_names)

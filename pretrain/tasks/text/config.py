@@ -5,32 +5,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pretrain.config import Config, EstimatorName, SelectionConfig, Strategy
+from pretrain.config import EstimatorName, SelectionConfig, Strategy
 from pretrain.config.base import PositiveInt, Section
 from pretrain.config.data import Restoration, TextFiles, TokenizerFile
-
-if TYPE_CHECKING:
-    from pretrain.tasks.base import Task
-    from pretrain.tasks.presentation import Presentation
 
 
 class SentenceData(TokenizerFile):
     """What both kinds of text have in common: tokens stand in front of sentences."""
 
+    presentation_class = "pretrain.tasks.text.presentation:TextPresentation"
+
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "random", "max_mi", "min_mi", "first", "blank",
     )  # fmt: skip
     estimators: ClassVar[tuple[EstimatorName, ...]] = ("pmi", "npmi")
-
-    def presentation(self) -> Presentation:
-        """Passages with the inserted tokens marked."""
-        from pretrain.tasks.text.presentation import TextPresentation
-
-        return TextPresentation()
 
     def restoration(self, strategy: str) -> Restoration:
         """Inserted tokens are taken out."""
@@ -54,17 +46,13 @@ class SentenceData(TokenizerFile):
 class TextData(SentenceData, TextFiles):
     """A file of texts, tokenized when the run begins."""
 
+    task_class = "pretrain.tasks.text.task:TextTask"
+
     task: Literal["text"] = "text"
     """Kind of examples."""
     document_gap: PositiveInt = 1
     """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
     2 every section."""
-
-    def build(self, config: Config) -> Task:
-        """The task; errors: see the base class."""
-        from pretrain.tasks.text.task import TextTask
-
-        return TextTask(config)
 
     def title(self) -> str:
         """Such as text of plays.txt."""
@@ -95,6 +83,8 @@ class BlendSource(Section):
 
 class CorpusData(SentenceData):
     """A blend of what tools.preprocess_data wrote."""
+
+    task_class = "pretrain.tasks.text.task:CorpusTask"
 
     task: Literal["corpus"] = "corpus"
     """Kind of examples."""
@@ -151,12 +141,6 @@ class CorpusData(SentenceData):
                     "training, validation and test, for example 98,1,1"
                 )
         return self
-
-    def build(self, config: Config) -> Task:
-        """The task; errors: see the base class."""
-        from pretrain.tasks.text.task import CorpusTask
-
-        return CorpusTask(config)
 
     def title(self) -> str:
         """Such as text of web, books."""

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from pretrain.config import load_config
 from pretrain.data.jsonl import LabelledText
-from pretrain.data.tokenizers import CharacterTokenizer, save_tokenizer
+from pretrain.data.tokenizers import CharacterTokenizer, LabelTokenizer, save_tokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.ragged import Documents
 from pretrain.selection.orders.labels import natural_order
-from pretrain.tasks.multilabel.data import LabelTokenizer, Multilabel, split
+from pretrain.tasks.multilabel.data import Multilabel, split
 
 TEXTS = [
     ("a game of chess", ["game", "board"]),

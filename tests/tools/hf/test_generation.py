@@ -14,6 +14,7 @@ import tokenizers
 from pretrain.data.tokenizers import (
     CharacterTokenizer,
     HuggingFaceTokenizer,
+    LabelTokenizer,
     SymbolTokenizer,
     WordTokenizer,
     save_tokenizer,
@@ -22,7 +23,6 @@ from pretrain.data.tokenizers import (
 )
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.selection.orders.transforms import Insert, Reorder
-from pretrain.tasks.multilabel.data import LabelTokenizer
 from tests.tools.hf.models import ARITHMETIC, LLAMA, config_of, save
 from tools import export_hf, generate
 from tools.hf.facts import facts_of

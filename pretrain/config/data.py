@@ -161,8 +161,8 @@ class TextFiles(TokenizerFile, HeldOutShare):
     """Texts are read from a file and tokenized when the run begins."""
 
     path: Path | None = None
-    """Texts: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or Parquet
-    with `text` and, where labels are learned, `labels`; or plain text (.txt)."""
+    """Texts: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or
+    Parquet with `text` and, where labels are learned, `labels`; or plain text (.txt)."""
     test_path: Path | None = None
     """Held-out texts; a share of `path` if not given."""
     vocabulary: PositiveInt = 8192

@@ -17,6 +17,7 @@ from launcher.settings import Settings
 from launcher.submission import now, refuse_active, write
 from pretrain.config import Config
 from pretrain.errors import ConfigError
+from pretrain.run_files import CONFIG
 
 REQUESTED = "requested.yaml"
 
@@ -74,7 +75,7 @@ class Sweep:
             tuple(number for number, done in enumerate(complete) if not done), at_once,
         )  # fmt: skip
         report = ReportJob(f"mifirst-{out.name}-report", folder, program, (
-            "--config", str(folder / "config.yaml"), "--strategies", strategies, "--seeds", seeds,
+            "--config", str(folder / CONFIG), "--strategies", strategies, "--seeds", seeds,
             "--out", str(out), "--processes", str(settings.ranks),
         ))  # fmt: skip
         requested = tuple(run.config.to_yaml() for run in planned)
@@ -102,7 +103,7 @@ class Sweep:
             self.scheduler.try_out(self.training)
         for run, text in zip(self.runs, self.requested, strict=True):
             write(run / REQUESTED, text)
-        write(record.folder / "config.yaml", self.config.to_yaml())
+        write(record.folder / CONFIG, self.config.to_yaml())
         copy_program(record.folder)
         write(record.folder / "job.sbatch", self.training)
         write(record.folder / "report.sbatch", self.report)

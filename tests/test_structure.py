@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pretrain import registry
+from pretrain import registry, run_files
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
@@ -134,3 +134,21 @@ def test_only_tasks_and_the_registry_name_a_task():
         assert not found, f"{path}:{found[0].lineno} names task {found[0].value}"
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             assert not compared.search(line), f"{path}:{number} asks for a task's name: {line}"
+
+
+def test_names_in_a_runs_folder_stand_in_one_place():
+    names = {
+        run_files.BAD_STEPS,
+        run_files.EVALUATIONS,
+        run_files.METRICS,
+        run_files.RANKS,
+        run_files.RESULT,
+        run_files.SELECTION,
+        run_files.SELECTIONS,
+        run_files.SKIPPED,
+    }
+
+    for path in sources(*PACKAGES):
+        if path != ROOT / "pretrain" / "run_files.py":
+            found = [node for node in strings(path) if node.value in names]
+            assert not found, f"{path}:{found[0].lineno} spells {found[0].value}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.record import Attempt, Record, Submission
 from launcher.scheduler import Job, Scheduler, scheduler
 from pretrain.config import read_yaml
+from pretrain.run_files import CONFIG, MANIFEST
 
 HELP = "show where a run stands"
 LABEL = 12
@@ -43,7 +44,7 @@ def _single(record: Record, found: list[Job]) -> list[str]:
     lines.append(_entry("step", _progress(record)))
     checkpoint = record.checkpoint()
     if checkpoint is not None:
-        age = time.time() - (checkpoint / "manifest.json").stat().st_mtime
+        age = time.time() - (checkpoint / MANIFEST).stat().st_mtime
         lines.append(_entry("checkpoint", f"step {record.step():,}, {_ago(age)} ago"))
     shown = attempts[-ATTEMPTS_SHOWN:]
     for number, attempt in enumerate(shown, len(attempts) - len(shown) + 1):
@@ -94,7 +95,7 @@ def _progress(record: Record) -> str:
     metrics = record.metrics()
     if metrics is None:
         return "none yet"
-    path = record.directory / "config.yaml"
+    path = record.directory / CONFIG
     steps = read_yaml(path).get("training", {}).get("steps") if path.exists() else None
     total = f" of {steps:,}" if steps else ""
     return f"{metrics['step']:,}{total}, loss {metrics['loss']:.4f}"

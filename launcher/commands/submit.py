@@ -16,6 +16,7 @@ from launcher.settings import Settings, cluster_file, resolve
 from launcher.submission import now, refuse_active, write
 from launcher.sweep import Sweep
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.run_files import CONFIG
 
 HELP = "check the plan, render the batch script, submit it"
 FROM_FILE_ONLY = ("setup", "environment")
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
         name=f"mifirst-{config.run.directory.name}",
         folder=record.folder,
         program=program_of(record.folder, options.dry_run),
-        config=str(record.folder / "config.yaml"),
+        config=str(record.folder / CONFIG),
         runs=(config.run.directory,),
     )
     text = cluster.training_script(job, settings)
@@ -113,7 +114,7 @@ def _submit(config: Config, record: Record, cluster: Scheduler, text: str) -> in
     started["run"]["overwrite"] = False
     if config.checkpoint.resume == "never":
         started["checkpoint"]["resume"] = "auto"
-    write(record.folder / "config.yaml", load_config(None, started).to_yaml())
+    write(record.folder / CONFIG, load_config(None, started).to_yaml())
     copy_program(record.folder)
     batch = record.folder / "job.sbatch"
     write(batch, text)

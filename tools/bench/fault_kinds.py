@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pretrain.run_files import CHECKPOINTS, CONFIG, STOP
+from pretrain.run_files import CHECKPOINTS, CONFIG, METRICS, SET_ASIDE, STOP
 from pretrain.training.checkpoint.manifest import newest_first, step_of
 from pretrain.training.health.stopping import STOPPED
 from tools.bench.fault_runs import EVALUATE_EVERY, SAVE_EVERY, STEPS, Attempt, Layout, Person
@@ -123,7 +123,7 @@ def go_back(directory: Path, layout: Layout, logs: Path, dice: random.Random) ->
     _stopped(directory, layout, logs, dice)
     goal = dice.choice(list(newest_first(directory / CHECKPOINTS))[1:])
     attempt = Attempt(directory, layout, logs, {"checkpoint.resume": goal})
-    aside = directory / "abandoned" / "metrics.jsonl"
+    aside = directory / SET_ASIDE / METRICS
     attempt.until(aside.exists)
     attempt.until(lambda: attempt.steps > (step_of(goal) or 0) + 1)
     (directory / STOP).touch()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.distributed.ranks import free_port
-from pretrain.run_files import CHECKPOINTS, RESULT
+from pretrain.run_files import CHECKPOINTS, METRICS, RESULT
 from pretrain.testing.forks import environment, forks
 from pretrain.training.checkpoint.manifest import CheckpointError, newest_first, read_manifest
 
@@ -185,7 +185,7 @@ class Attempt:
     def steps(self) -> int:
         """Steps that were logged."""
         try:
-            return (self.directory / "metrics.jsonl").read_bytes().count(b"\n")
+            return (self.directory / METRICS).read_bytes().count(b"\n")
         except OSError:
             return 0
 

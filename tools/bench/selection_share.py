@@ -25,6 +25,7 @@ from pretrain.data.loader import BatchFeed
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.ragged import Documents, Examples, stream_of
+from pretrain.run_files import METRICS
 from pretrain.selection.estimators.pointwise import Pointwise, Scorer
 from pretrain.selection.orders.transforms import Insert
 from pretrain.selection.selector import Selection
@@ -141,7 +142,7 @@ def measure_share(
                     side.waits.append(record.selection_seconds)
             print(f"training: round {turn} of {rounds}", end="\r", file=sys.stderr, flush=True)
         log.close()
-        lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+        lines = (Path(folder) / METRICS).read_text().splitlines()
     return _summary(sides, [json.loads(line)["selection_seconds"] for line in lines], threads)
 
 

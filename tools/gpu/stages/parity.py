@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from pretrain.run_files import CHECKPOINTS, MANIFEST, METRICS, RESULT
 from tools.gpu import reference
 from tools.gpu.report import ROOT, Options, Report
 from tools.gpu.syncs import counted
@@ -96,7 +97,7 @@ def killed_and_gone_on(options: Options, folder: Path) -> dict[str, Any]:
     whole, cut = folder / "whole", folder / "cut"
     unhurt = _start(options, whole, steps, every)
     first = _start(options, cut, steps, every)
-    checkpoint = cut / "checkpoints" / f"step-{every:08d}" / "manifest.json"
+    checkpoint = cut / CHECKPOINTS / f"step-{every:08d}" / MANIFEST
     end = time.monotonic() + 0.6 * options.left
     while not checkpoint.is_file() and first.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
@@ -104,14 +105,14 @@ def killed_and_gone_on(options: Options, folder: Path) -> dict[str, Any]:
     first.communicate()
     was_running = first.returncode == -signal.SIGKILL
     last = f"step-{steps:08d}"
-    early = (cut / "checkpoints" / last / "manifest.json").is_file()
+    early = (cut / CHECKPOINTS / last / MANIFEST).is_file()
     for process in (unhurt, _start(options, cut, steps, every)):
         said, _ = process.communicate(timeout=max(1.0, options.left))
         if process.returncode:
             raise RuntimeError(f"a run ended with {process.returncode}: {said[-1500:]}")
-    result = json.loads((cut / "result.json").read_text("utf-8"))
+    result = json.loads((cut / RESULT).read_text("utf-8"))
     losses = [_losses(run) for run in (whole, cut)]
-    files = [_checksums(run / "checkpoints" / last) for run in (whole, cut)]
+    files = [_checksums(run / CHECKPOINTS / last) for run in (whole, cut)]
     return {
         "killed_while_it_ran": was_running and not early,
         "went_on_from_step": result["resumed_at"],
@@ -143,12 +144,12 @@ def _start(options: Options, folder: Path, steps: int, every: int) -> subprocess
 
 def _losses(folder: Path) -> list[tuple[int, float, float]]:
     """Step, loss and gradient norm of each logged step; those that were done twice, once."""
-    lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
+    lines = (folder / METRICS).read_text("utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     return sorted({(r["step"], r["loss"], r["grad_norm"]) for r in records})
 
 
 def _checksums(folder: Path) -> dict[str, str]:
     """Of each file of a checkpoint."""
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
     return {name: file["sha256"] for name, file in manifest["files"].items()}

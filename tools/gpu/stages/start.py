@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pretrain.run_files import RESULT
 from tools.gpu.report import Options, Report, python
 
 PACKAGES = (
@@ -125,7 +126,7 @@ def smoke(options: Options, folder: Path) -> dict[str, Any]:
     if options.tiny:
         command += ["--training.evaluate_every", "20", "--optimizer.warmup_steps", "5"]
     python(command, options.left)
-    result = json.loads((folder / "smoke" / "result.json").read_text("utf-8"))
+    result = json.loads((folder / "smoke" / RESULT).read_text("utf-8"))
     found = {
         "exact_match": result["metrics"]["exact_match"],
         "train_seconds": result["train_seconds"],

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pretrain import run_files
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
 from pretrain.planning import Machine, Plan, make_plan
 from pretrain.planning.step_time import bubble_fraction
-from pretrain.run_files import RANKS
 from pretrain.selection.table.traffic import Work, query_bytes
 from pretrain.training.health.heartbeat import STAGGERED_RANKS
 from pretrain.training.health.liveness import Beat
@@ -165,7 +165,7 @@ def job_table(jobs: Sequence[Job]) -> list[str]:
         )
         for job in jobs
     ]  # fmt: skip
-    head = ("ranks", "beat every", "requests", "bytes", RANKS, "checkpoint", "files made",
+    head = ("ranks", "beat every", "requests", "bytes", run_files.RANKS, "checkpoint", "files made",
             "files opened")  # fmt: skip
     return _table(head, rows)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,43 @@ def write_text(path: Path, text: str) -> None:
     """
     with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def open_to_umask(path: Path) -> None:
+    """Give a file the rights of any new file of its folder, 0666 less the umask: safetensors
+    writes 0600.
+
+    A file is made and looked at, as a process's umask cannot be read without changing it for all
+    its threads.
+
+    Raises:
+        OSError: the folder or the file's rights cannot be written.
+    """
+    probe = path.with_name(f".{path.name}.{os.getpid()}.rights")
+    try:
+        file = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            mode = stat.S_IMODE(os.fstat(file).st_mode)
+        finally:
+            os.close(file)
+        path.chmod(mode)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def json_text(values: Any, indent: int | None = None) -> str:
+    """Strict JSON: null where a number is not finite, as JSON has no NaN and no infinity."""
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    return values
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

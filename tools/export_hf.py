@@ -25,7 +25,7 @@ from pretrain.data.tokenizers import LabelTokenizer, TextTokenizer, WordTokenize
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.errors import UserError
-from pretrain.files import folder_whole
+from pretrain.files import folder_whole, open_to_umask
 from tools.hf import restored_generation
 from tools.hf.card import model_card
 from tools.hf.facts import facts_of
@@ -128,7 +128,7 @@ def _write_weights(trained: Trained, folder: Path, dtype: torch.dtype, most: int
             total += sum(tensor.nbytes for tensor in tensors.values())
             places |= dict.fromkeys(tensors, name)
             save_file(tensors, folder / name, metadata={"format": "pt"})
-            (folder / name).chmod(0o644)
+            open_to_umask(folder / name)
     if len(shards) > 1:
         _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 

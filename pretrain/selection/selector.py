@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
+from pretrain.files import json_text
 from pretrain.selection.orders.strategies import Order
 
 MANY, HEAD, TAIL = 24, 10, 5
@@ -64,7 +65,7 @@ class Selection:
 
     def to_json(self) -> str:
         """JSON object with every attribute and the fingerprint."""
-        return json.dumps({**asdict(self), "fingerprint": self.fingerprint}, indent=2) + "\n"
+        return json_text({**asdict(self), "fingerprint": self.fingerprint}, indent=2) + "\n"
 
     def table(self) -> str:
         """The scores and the order they imply, for people; of many units, the first and last."""

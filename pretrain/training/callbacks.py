@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pretrain.errors import UserError
-from pretrain.files import write_text
+from pretrain.files import json_text, write_text
 from pretrain.progress import progress_bar
 from pretrain.run_files import (
     BAD_STEPS,
@@ -139,7 +139,7 @@ class Lines:
     def add(self, values: dict[str, Any]) -> None:
         """Append a line and write it through."""
         end = self._file.tell()
-        line = (json.dumps(values) + "\n").encode()
+        line = (json_text(values) + "\n").encode()
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -16,7 +16,7 @@ from pretrain.config import Config, read_yaml
 from pretrain.data.tokenizers import TextTokenizer, Tokenizer, save_tokenizer
 from pretrain.data.tokenizers.files import ending_of
 from pretrain.errors import ConfigError, UserError
-from pretrain.files import write_text
+from pretrain.files import json_text, write_text
 from pretrain.locks import locked
 from pretrain.run_files import (
     CHECKPOINTS,
@@ -159,7 +159,7 @@ class RunDirectory:
         """
         result = {**result, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         try:
-            write_text(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+            write_text(self.path / RESULT, json_text(result, indent=2) + "\n")
         except OSError as error:
             raise UserError(
                 f"{self.path / RESULT}: {error.strerror or error}; all steps are done, but the run "

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pretrain.errors import UserError
-from pretrain.files import checksum
+from pretrain.files import checksum, open_to_umask
 from pretrain.selection.table import kernels
 from pretrain.selection.table.collectives import add_up, gather_numbers, together, world
 from pretrain.selection.table.counts import (
@@ -156,6 +156,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> bytes:
     """Write one file; returns its description as JSON."""
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    open_to_umask(path)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return json.dumps(

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pretrain.files import open_to_umask
 from pretrain.model.slices import join_slices, take_slice
 from pretrain.training.checkpoint.manifest import CheckpointError
 from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
@@ -52,6 +53,7 @@ class Copy:
         wholes = {name: astuple(whole)[1:] for name, whole in self.wholes.items()}
         try:
             save_file(self.tensors, path, metadata={WHOLES: json.dumps(wholes)})
+            open_to_umask(path)
         except SafetensorError as error:  # what the writer makes of the system's errors
             raise OSError(str(error)) from error
 

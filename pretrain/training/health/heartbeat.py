@@ -28,7 +28,7 @@ import torch.distributed as dist
 from pretrain import spans
 from pretrain.config import RunConfig
 from pretrain.distributed.topology import Topology, own_store
-from pretrain.files import write_text
+from pretrain.files import json_text, write_text
 from pretrain.run_files import RANKS
 from pretrain.training.callbacks import Callback
 from pretrain.training.health.liveness import DONE, Beat, Limits, Problem, Watch, from_json, listed
@@ -268,7 +268,7 @@ class Heartbeat(Callback):
         }
         # A folder that is full or gone is the checkpoints' business.
         with suppress(OSError):
-            write_text(self.directory / RANKS, json.dumps(values))
+            write_text(self.directory / RANKS, json_text(values))
         if stragglers and now - self._warned > WARN_SECONDS:
             self._warned = now
             for slow in stragglers:

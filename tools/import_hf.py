@@ -204,9 +204,14 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     theirs = Theirs(read_json(model, CONFIG), str(model / CONFIG))
     given = read_yaml(config)
     section = model_section(theirs, given.get("model") or {})
+    weights = Weights(model)
+    if weights.passed_over:
+        print(f"{model}: {weights.read_from} is read, {weights.passed_over} beside it is not")
+    if section["tie_embeddings"] and weights.has_own_head():
+        print(f"{model}: its lm_head.weight is not the embedding; imported untied, with that head")
+        section["tie_embeddings"] = False
     changed: dict[str, Any] = {"model": {**section, "vocabulary_size": None}}
     asked = (given.get("model") or {}).get("vocabulary_size")
-    weights = Weights(model)
     before = load_config(config, changed)
     tokenizer = None
     if isinstance(before.data, TokenizerFile) and before.data.tokenizer is None:

@@ -20,6 +20,8 @@ from pretrain.errors import UserError
 
 CONFIG = "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+HEAD = "lm_head.weight"
+EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
 MOST_JSON_BYTES = 64 << 20
 """Longest JSON file that is read."""
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -68,7 +70,8 @@ class Weights:
     """Tensors of a model's folder, read one at a time.
 
     Args:
-        folder: holds model.safetensors, or several files and their index.
+        folder: holds model.safetensors, or several files and their index; where it holds both, the
+            single file is read, as transformers does.
 
     Raises:
         UserError: there is neither, or a file is damaged, is no safetensors or leads elsewhere.
@@ -78,10 +81,15 @@ class Weights:
         self.folder = folder
         self.places: dict[str, Path] = {}
         listed: Mapping[str, str] | None = None
-        if (folder / INDEX).is_symlink() or (folder / INDEX).exists():
+        single, index = (
+            (folder / name).is_symlink() or (folder / name).exists() for name in (SINGLE, INDEX)
+        )
+        if not single:
+            if not index:
+                raise UserError(self._absent())
             listed = self._listed()
-        elif not ((folder / SINGLE).is_symlink() or (folder / SINGLE).exists()):
-            raise UserError(self._absent())
+        self.read_from = SINGLE if single else INDEX
+        self.passed_over = INDEX if single and index else None
         for name in sorted({SINGLE} if listed is None else set(listed.values())):
             path = inside(folder, name)
             for key in self._keys(path):
@@ -122,11 +130,30 @@ class Weights:
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{path}: is no whole safetensors file: {error}") from error
 
+    def has_own_head(self) -> bool:
+        """Whether lm_head.weight holds other numbers than the embedding, whatever `config.json`
+        says of the two: transformers then uses it.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        head = self.places.get(HEAD)
+        embedding = next((name for name in EMBEDDINGS if name in self.places), None)
+        if head is None or embedding is None:
+            return False
+        try:
+            with safe_open(head, framework="pt") as file:
+                own: Tensor = file.get_tensor(HEAD)
+            with safe_open(self.places[embedding], framework="pt") as file:
+                return not torch.equal(own, file.get_tensor(embedding))
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{head}: {error}") from error
+
     def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor in fp32.
 
         Raises:
-            UserError: it is missing, or of another shape or kind.
+            UserError: it is missing, of another shape or kind, or not finite throughout.
         """
         path = self.places.get(name)
         if path is None:
@@ -148,4 +175,9 @@ class Weights:
                 tensor: Tensor = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path}: {error}") from error
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"{path}: {name} holds NaN or an infinity, expected finite numbers only; take a "
+                "checkpoint of the model from before it went bad"
+            )
         return tensor.float()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pretrain.errors import ConfigError, UserError
 from pretrain.training.checkpoint.compatibility import check_same_model
-from tests.tools.hf.models import LLAMA, config_of, save
+from tests.tools.hf.models import LLAMA, config_of, parameters_in, save
 from tests.tools.hf.test_generation import byte_pairs
 from tools import export_hf, generate, import_hf
 from tools.hf.trained import Trained
@@ -77,6 +77,14 @@ def whole_numbers(model: Path) -> None:
     changed(model, "model.norm.weight", torch.ones(32, dtype=torch.int32))
 
 
+def not_a_number(model: Path) -> None:
+    changed(model, "model.norm.weight", torch.tensor([float("nan"), *[1.0] * 31]))
+
+
+def infinite(model: Path) -> None:
+    changed(model, "model.norm.weight", torch.tensor([*[1.0] * 31, float("-inf")]))
+
+
 def strange(model: Path) -> None:
     changed(model, "model.layers.0.mlp.expert.weight", torch.ones(1))
 
@@ -92,12 +100,14 @@ def linked_config(model: Path) -> None:
 
 
 def index_elsewhere(model: Path) -> None:
+    (model / WEIGHTS).unlink()
     listed = {"weight_map": {"model.norm.weight": "../elsewhere.safetensors"}}
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps(listed))
 
 
 def index_of_nothing(model: Path) -> None:
-    listed = {"weight_map": {"other": WEIGHTS}}
+    (model / WEIGHTS).rename(model / "model-1.safetensors")
+    listed = {"weight_map": {"other": "model-1.safetensors"}}
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps(listed))
 
 
@@ -124,11 +134,13 @@ def config(**values):
         (missing, "has no tensor model.norm.weight"),
         (wrong_shape, r"model.norm.weight is \[31\], config.json says \[32\]"),
         (whole_numbers, "is I32, expected one of F32, BF16, F16"),
+        (not_a_number, "model.norm.weight holds NaN or an infinity"),
+        (infinite, "model.norm.weight holds NaN or an infinity"),
         (strange, "has a tensor model.layers.0.mlp.expert.weight"),
         (linked, "leads out of the folder"),
         (linked_config, "leads out of the folder"),
         (index_elsewhere, "names '../elsewhere.safetensors', which is no safetensors file"),
-        (index_of_nothing, "names other in model.safetensors, which does not hold it"),
+        (index_of_nothing, "names other in model-1.safetensors, which does not hold it"),
         (no_json, "config.json: cannot be read"),
         (config(model_type="mamba"), "model_type is 'mamba', only gpt2 and llama"),
         (config(hidden_size=-1), "hidden_size is -1, expected a whole number above 0"),
@@ -213,3 +225,22 @@ def test_a_tokenizer_comes_along_and_makes_room(model, tmp_path):
     (model / "tokenizer.json").write_text(json.dumps(values))
     with pytest.raises(UserError, match=r"digits must be single.*name another with data.tokenizer"):
         import_hf.bring_in(model, tmp_path / "run.yaml", tmp_path / "again")
+
+
+def test_a_head_of_its_own_is_kept_whatever_the_configuration_says(model):
+    config(tie_word_embeddings=True)(model)
+    tensors = load_file(model / WEIGHTS)
+    head = torch.randn_like(tensors["model.embed_tokens.weight"])
+    changed(model, "lm_head.weight", head)
+    bring_in(model)
+    said = yaml.safe_load((model.parent / "in" / "config.yaml").read_text())
+    assert said["model"]["tie_embeddings"] is False
+    found = parameters_in(model.parent / "in")["output_layer.weight"]
+    assert torch.equal(found[: len(head)], head)
+
+
+def test_the_single_file_is_read_before_an_index(model, capsys):
+    stale = {"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}
+    (model / f"{WEIGHTS}.index.json").write_text(json.dumps(stale))
+    bring_in(model)
+    assert f"{WEIGHTS} is read, {WEIGHTS}.index.json beside it is not" in capsys.readouterr().out

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -134,7 +135,8 @@ def show(
         if lines:
             steps[run.name] = max(steps[run.name], lines[-1]["step"])
             if lines[-1]["step"] < run.config.training.steps:
-                text = f"{run.name} loss={lines[-1]['loss']:.3f}"
+                loss = lines[-1]["loss"]  # null where it is not finite
+                text = f"{run.name} loss={math.nan if loss is None else loss:.3f}"
     bar.set_postfix_str(text, refresh=False)
     bar.update(max(0, sum(steps.values()) - bar.n))
 

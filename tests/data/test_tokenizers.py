@@ -398,6 +398,26 @@ def test_hugging_faces_joined_digits_are_refused(tmp_path):
         load_tokenizer(path)
 
 
+@pytest.mark.parametrize("before", ["Ġ", "-", "a"])
+def test_hugging_faces_digits_joined_behind_something_are_refused(before):
+    tokenizers = pytest.importorskip("tokenizers", reason="optional: reads Hugging Face's files")
+    pairs = [(before, "2"), (f"{before}2", "0"), (f"{before}20", "2"), (f"{before}202", "4")]
+    tokens = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    ids = {token: i for i, token in enumerate([*tokens, *(a + b for a, b in pairs)])}
+    built = tokenizers.Tokenizer(tokenizers.models.BPE(ids, pairs))
+    built.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    built.decoder = tokenizers.decoders.ByteLevel()
+    if before == "Ġ":
+        with pytest.raises(ValueError, match="digits must be single"):
+            HuggingFaceTokenizer(built.to_str())
+        return
+    built.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    with pytest.raises(ValueError, match="digits must be single"):
+        HuggingFaceTokenizer(built.to_str())
+
+
 def test_hugging_faces_truncation_and_padding_are_off(made):
     truncated = HuggingFaceTokenizer(hugging_face_text(truncated=True))
     assert truncated.encode(LINES[0]).tolist() == made("hugging_face").encode(LINES[0]).tolist()

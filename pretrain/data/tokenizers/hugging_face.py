@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from pretrain.data.tokenizers.base import SPECIALS, TextTokenizer, digest
 from pretrain.errors import UserError
 
 NUMBERS = ("0123456789", *(f"{i:02d}" for i in range(100)), *(f"{i:03d}" for i in range(1000)))
+
+BEFORE = (" ", "a", "-", ".", "+", ",", "$", "(")
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+"""A token of byte fallback, which names its byte in hexadecimal."""
 
 
 class HuggingFaceTokenizer(TextTokenizer):
@@ -67,9 +72,21 @@ class HuggingFaceTokenizer(TextTokenizer):
         return self._tokenizer.decode(ids, skip_special_tokens=not specials) if ids else ""
 
     def _check_digits(self) -> None:
-        encodings = self._tokenizer.encode_batch(list(NUMBERS), add_special_tokens=False)
-        for number, encoding in zip(NUMBERS, encodings, strict=True):
-            longest = max(encoding.tokens, key=_digits, default="")
+        """Numbers are tried alone and behind what may be joined to them."""
+        # Tokens of the vocabulary that join digits, as text: ' 2024' is tried as it stands there.
+        joined = (
+            self._tokenizer.decode([number], skip_special_tokens=False)
+            for token, number in self._tokenizer.get_vocab(with_added_tokens=False).items()
+            if _digits(token) > 1 and not BYTE.fullmatch(token)
+        )
+        tried = [*NUMBERS, *(before + n for before in BEFORE for n in NUMBERS[:110]), *joined]
+        encodings = self._tokenizer.encode_batch(list(tried), add_special_tokens=False)
+        for number, encoding in zip(tried, encodings, strict=True):
+            longest = max(
+                (token for token in encoding.tokens if not BYTE.fullmatch(token)),
+                key=_digits,
+                default="",
+            )
             if _digits(longest) > 1:
                 raise ValueError(
                     f"it encodes {number!r} with the token {longest!r}, which has "

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tools.report.curves import curves_section, distance_section, other_curves_section
+from tools.report.figures import curves_section, distance_section, other_curves_section
 from tools.report.findings import caveats, headline, lead
 from tools.report.look import LOOKS, looks_of
 from tools.report.markup import Html, section, tag, text
@@ -30,9 +30,9 @@ def render_html(comparison: Comparison, summary: dict[str, Any], path: Path) -> 
         _header(comparison, summary),
         result_section(summary, looks),
         metrics_section(summary),
-        curves_section(comparison, summary, looks),
-        distance_section(comparison, summary, looks),
-        other_curves_section(comparison, summary, looks),
+        Html(curves_section(comparison, summary, looks)),
+        Html(distance_section(comparison, summary, looks)),
+        Html(other_curves_section(comparison, summary, looks)),
         accuracy_section(summary, looks),
         bits_section(summary, looks),
         Html(samples_section(comparison, summary, looks)),

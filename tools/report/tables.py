@@ -289,7 +289,7 @@ def _strategy_cell(name: str, look: int, below: str = "") -> Html:
     """The strategy, and what it changes in small letters underneath."""
     strategy, _, changes = name.partition(" ")
     small = tag("small", text(f"{changes} {below}".strip()))
-    label = tag("span", swatch(look), tag("span", text(strategy), small), class_="label")
+    label = tag("span", Html(swatch(look)), tag("span", text(strategy), small), class_="label")
     return tag("th", label, scope="row", class_="name")
 
 

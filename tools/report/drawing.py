@@ -83,9 +83,11 @@ def _dress(axes: Axes, chart: Chart, tokens: float, ticks: int) -> None:
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     low, high = chart.bounds
-    if low < 0 < high:
+    has_zero = low < 0 < high
+    if has_zero:
         axes.axhline(0, color=MUTED, linewidth=0.8)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set_visible(not has_zero)
     axes.spines["bottom"].set_color(MUTED)
     axes.tick_params(which="both", colors=MUTED, labelsize=10, left=False, bottom=False, pad=6)
 

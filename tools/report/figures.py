@@ -18,8 +18,8 @@ from tools.report.svg import inline
 from tools.report.templates import render
 from tools.report.words import held_out, order_words, seeds_note
 
-LETTER = 8.3
-"""Pixels of a letter beside a curve, about."""
+LETTER = 8.8
+"""Pixels of a bold letter beside a curve, about."""
 
 
 def curves_section(

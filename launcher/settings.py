@@ -188,6 +188,6 @@ def _explain(problem: Any) -> str:
         )
         return f"unknown field {name}; {hint}"
     if name == "time":
-        return f"time {problem['input']!r}: expected 24:00:00, 2-12:00 or minutes; in YAML quoted"
+        return f"time {problem['input']!r}: expected 24:00:00, 2-12:00 or minutes"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{name}: {re.sub(r'^string ', '', message)} (found {problem['input']!r})"

@@ -31,8 +31,8 @@ class ProfileConfig(Section):
     def _no_number(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("steps"), int):
             raise ValueError(
-                f"profile.steps {values['steps']} is a number, expected FIRST:END; YAML reads "
-                '10:12 as minutes and seconds unless it stands in quotes: "10:12"'
+                f"profile.steps {values['steps']} is a number, expected FIRST:END, for example "
+                "10:12 for steps 10 and 11"
             )
         return values
 

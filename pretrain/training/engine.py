@@ -241,8 +241,11 @@ class Engine:
     def _sharded_gradients(self) -> list[tuple[Tensor, Any]]:
         """This rank's shards (ZeRO 1 and 2), each with the parameter that it is a part of."""
         shards: list[tuple[Tensor, Any]] = []
-        for number, averaged in self.optimizer.averaged_gradients.items():
-            real = (grad for grad in averaged if not getattr(grad, "_zero_padding", False))
+        filled = self.optimizer.averaged_gradients
+        # Sums depend on the order, and DeepSpeed's on whether reduction overlaps: here it does not.
+        backwards = self.in_fp32 and self.topology.pipeline.size == 1
+        for number in sorted(filled, reverse=True) if backwards else filled:
+            real = (grad for grad in filled[number] if not getattr(grad, "_zero_padding", False))
             shards += zip(real, self.optimizer.params_in_partition[number], strict=False)
         return shards
 

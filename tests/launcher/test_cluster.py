@@ -90,7 +90,9 @@ def ranks_of(job: str) -> list[int]:
             words = (path / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if f"SLURM_JOB_ID={job}".encode() in variables and words[1:2] == [str(MAIN).encode()]:
+        # A job runs a copy of the program, made when it was submitted.
+        trains = any(word.endswith(b"/pretrain/main.py") for word in words[1:2])
+        if f"SLURM_JOB_ID={job}".encode() in variables and trains:
             found.append(int(path.name))
     return found
 

@@ -219,7 +219,7 @@ def test_defaults_of_a_cluster_count_where_nothing_is_given(submit, tmp_path):
     [
         ("partitoin: gpu\n", r"lab.yaml: unknown field partitoin; did you mean partition\?"),
         ("nodes: many\n", r"lab.yaml: nodes: input should be a valid integer.*\(found 'many'\)"),
-        ("time: 24:00:00\n", r"lab.yaml: time 86400: expected 24:00:00, 2-12:00 or minutes; in YA"),
+        ("time: soon\n", r"lab.yaml: time 'soon': expected 24:00:00, 2-12:00 or minutes"),
         ("- a\n", r"lab.yaml: expected fields and values, found a list"),
         ("mounts: [/a]\n", r"lab.yaml: mounts /a are of no use without container"),
     ],

@@ -164,7 +164,7 @@ def test_tools_end_with_a_message(model, tmp_path, capsys):
     assert import_hf.main(["--model", "nowhere", "--config", run, "--out", "in"]) == 2
     assert "nowhere: is no folder" in capsys.readouterr().err
     assert export_hf.main(["--checkpoint", "nowhere", "--out", "out"]) == 2
-    assert "holds no complete checkpoint" in capsys.readouterr().err
+    assert "nowhere: is not there; name a run's folder" in capsys.readouterr().err
     assert export_hf.main(["--checkpoint", "checkpoint", "--out", "model"]) == 2
     assert "is there already" in capsys.readouterr().err
     path = tmp_path / "checkpoint" / "rank-00000-of-00001.safetensors"

@@ -51,7 +51,13 @@ def started(command: list[str], run: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [program, *command[1:], str(run / "rank.py"), str(run)], env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        preexec_fn=hear_interrupts,
     )  # fmt: skip
+
+
+def hear_interrupts() -> None:
+    """A shell has what it starts in the background ignore SIGINT, tests and their children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(run: Path, process: subprocess.Popen[bytes], ranks: int, number: signal.Signals):

@@ -80,7 +80,7 @@ def other_curves_section(
             "metric": measure.words,
             "better": f" ({measure.better})" if measure.better else "",
             "drawn": _drawn(
-                chart, token_limit(comparison), (430, 250), (58, 14, 12, 40), "curves small"
+                chart, token_limit(comparison), (430, 250), (58, 14, 12, 50), "curves small"
             ),
         }
         for measure, chart in other_charts(summary, looks)
@@ -94,10 +94,10 @@ def other_curves_section(
 def _both_sizes(chart: Chart, tokens: float) -> list[Markup]:
     """A wide drawing with names at the ends of the curves, and one for phones."""
     letters = max(len(end_words(chart, line)) for line in chart.lines)
-    wide = (58, 24 + round(LETTER * letters), 14, 46)
+    wide = (58, 24 + round(LETTER * letters), 14, 50)
     return [
         _drawn(chart, tokens, (900, 400), wide, "curves wide", named=True),
-        _drawn(chart, tokens, (360, 300), (58, 16, 12, 44), "curves narrow"),
+        _drawn(chart, tokens, (360, 300), (58, 16, 12, 50), "curves narrow"),
     ]
 
 

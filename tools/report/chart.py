@@ -10,17 +10,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tools.report.curves import Chart, Line, metric_chart
+from tools.report.curves import Chart, metric_chart
+from tools.report.drawing import INK, MUTED, draw
 from tools.report.heat import HeatMap, heat_map
-from tools.report.look import LOOKS, looks_of, token_limit
+from tools.report.look import looks_of, token_limit
 from tools.report.measures import headline_measure
 from tools.report.results import Comparison
 from tools.report.summary import summarise
-from tools.report.words import UNITS_SHOWN, clip, held_out, order_words, seeds_note, short_order, si
+from tools.report.words import (
+    UNITS_SHOWN,
+    clip,
+    held_out,
+    order_words,
+    printable,
+    seeds_note,
+    short_order,
+)
 
-INK, MUTED = "#1d2530", "#5b6472"
 CURVES_HEIGHT = 5.5
 """Inches; the heat map comes on top."""
 
@@ -44,11 +51,11 @@ def plot(comparison: Comparison, path: Path) -> None:
 def _draw_curves(figure: SubFigure, comparison: Comparison, summary: dict[str, Any]) -> None:
     axes = figure.add_subplot()
     chart = metric_chart(summary, looks_of(summary["strategies"]), headline_measure(summary))
-    for rank, line in enumerate(chart.lines):
+    drawn = draw(axes, chart, token_limit(comparison))
+    for line, curve in zip(chart.lines, drawn, strict=True):
         order = _legend_order(summary, line.name)
-        label = f"{clip(line.name, 32)}{order and f': {order}'}"
-        _draw_line(axes, line, label, 3 + len(chart.lines) - rank)
-    _dress(axes, comparison, summary, chart)
+        curve.set_label(f"{clip(printable(line.name), 32)}{order and f': {order}'}")
+    _label(axes, comparison, summary, chart)
     ordered = 0 < len(summary["unit_names"]) <= UNITS_SHOWN
     _add_legend(figure, "strategy: order of prediction" if ordered else "strategy")
 
@@ -61,51 +68,16 @@ def _legend_order(summary: dict[str, Any], name: str) -> str:
     return words if len(words) <= 40 else short_order(order, names, 40)
 
 
-def _draw_line(axes: Axes, line: Line, label: str, layer: int) -> None:
-    look = LOOKS[line.look]
-    if len(line.per_seed) > 1:
-        for values in line.per_seed:
-            axes.plot(line.tokens, values, color=look.light, linewidth=0.9, alpha=0.35)
-    (drawn,) = axes.plot(
-        line.tokens,
-        line.mean,
-        label=label,
-        color=look.light,
-        linewidth=2.2,
-        marker=look.marker,
-        markersize=8 if look.marker in "PX" else 6.5,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-        markevery=max(1, len(line.mean) // 10),
-        clip_on=False,
-        zorder=layer,
-    )
-    if look.dash:
-        drawn.set_dashes(look.dash)
-
-
-def _dress(axes: Axes, comparison: Comparison, summary: dict[str, Any], chart: Chart) -> None:
-    """Title, labels, grid and limits."""
+def _label(axes: Axes, comparison: Comparison, summary: dict[str, Any], chart: Chart) -> None:
+    """Titles of the image and of its axes."""
     _title(axes, comparison.title, 14)
     label = f"{chart.title}, on {held_out(summary)}"
     axes.set_ylabel(label, fontsize=11, color=INK, parse_math=False)
     axes.set_xlabel(f"trained tokens   ({seeds_note(summary)})", fontsize=11, color=INK)
-    if chart.logarithmic:
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: chart.tick(value)))
-    axes.set_xlim(0, token_limit(comparison))
-    axes.set_ylim(*chart.bounds)
-    axes.grid(axis="y", color="#d9dee5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#a9b2bf")
-    axes.tick_params(which="both", colors=MUTED, labelsize=10, length=0, pad=6)
 
 
 def _title(axes: Axes, words: str, size: int) -> None:
-    lines = textwrap.wrap(words, 70, max_lines=2, placeholder=" …")
+    lines = textwrap.wrap(printable(words), 70, max_lines=2, placeholder=" …")
     axes.set_title(
         "\n".join(lines),
         loc="left",
@@ -151,11 +123,11 @@ def _draw_heat(axes: Axes, heat: HeatMap) -> None:
     for row, values in enumerate(heat.rows.values()):
         for column, value in enumerate(values if shown else ()):
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=INK, fontsize=10)
-    names = [clip(name, 26) for name in heat.names]
+    names = [clip(printable(name), 26) for name in heat.names]
     turn: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
     turned = turn if _turned(heat) else {}
     axes.set_xticks(range(len(names)), names, fontsize=9, parse_math=False, **turned)
-    rows = [clip(f"{name} {heat.estimators[name]}".strip(), 40) for name in heat.rows]
+    rows = [clip(printable(f"{name} {heat.estimators[name]}".strip()), 40) for name in heat.rows]
     axes.set_yticks(range(len(rows)), rows, fontsize=10, parse_math=False)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)

@@ -26,7 +26,7 @@ def samples_section(
     blocks = [
         {
             "name": name,
-            "swatch": Markup(swatch(looks[name])),
+            "swatch": swatch(looks[name]),
             "count": _count(grouped[name][0]),
             "cards": [_card(presentation, sample, grouped[name][0]) for sample in _shown(run)],
             "open": name in opened,

@@ -6,46 +6,55 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from markupsafe import Markup
+
 from tools.report.findings import budget_caveats, fitting_share
 from tools.report.heat import HeatMap, heat_map, share_of
 from tools.report.marks import swatch
-from tools.report.markup import Html, note, section, table, tag, text
 from tools.report.measures import Measure, headline_measure, other_measures
 from tools.report.summary import ranked
+from tools.report.templates import render
 from tools.report.words import UNITS_SHOWN, held_out, order_words, ordinal, si
 
 COLUMNS_SHOWN = 8
 
 
-def result_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
+def result_section(summary: dict[str, Any], looks: dict[str, int]) -> Markup:
     """The metric that counts: means, seeds, and differences to the baseline."""
     measure = headline_measure(summary)
     versus = _versus(summary, measure)
     seeds = [value for entry in summary["strategies"].values() for value in entry["per_seed"]]
     rows = []
     for name, entry in ranked(summary).items():
-        spread = "" if entry["std"] is None else f" ± {measure.bare(entry['std'])}"
-        mean = tag("b", text(measure.value(entry["mean"])))
-        drawn = _bar(entry, looks[name]) if measure.is_share else _dots(entry, looks[name], seeds)
-        per_seed = ", ".join(measure.bare(value) for value in entry["per_seed"])
         order = order_words(entry["order"], summary["unit_names"], " → ")
-        ordered = [_cell("order", text(order))] if summary["unit_names"] else []
+        draw = _bar if measure.is_share else _stroke
+        scale = (0.0, 1.0) if measure.is_share else (min(seeds), (max(seeds) - min(seeds)) or 1.0)
+        several_seeds = entry["per_seed"] if len(entry["per_seed"]) > 1 else []
         rows.append(
-            tag(
-                "tr",
-                _strategy_cell(name, looks[name]),
-                *ordered,
-                _cell(measure.words, mean, text(spread), drawn, class_="score"),
-                _cell("per seed", text(per_seed)),
-                _cell(versus, *_difference(summary["paired"].get(name), measure), class_="number"),
-            )
+            {
+                **_strategy(name, looks[name]),
+                "order": order if summary["unit_names"] else None,
+                "mean": measure.value(entry["mean"]),
+                "spread": "" if entry["std"] is None else f" ± {measure.bare(entry['std'])}",
+                "look": looks[name],
+                "strips": draw(_place(entry["mean"], *scale)),
+                "dots": [_place(value, *scale) for value in several_seeds],
+                "per_seed": ", ".join(measure.bare(value) for value in entry["per_seed"]),
+                **_difference(summary["paired"].get(name), measure),
+            }
         )
     several = any(entry["std"] is not None for entry in summary["strategies"].values())
     score = f"{measure.words}, mean ± std" if several else measure.words
     order_header = ("order of prediction",) if summary["unit_names"] else ()
     header = ("strategy", *order_header, score, "per seed", versus)
-    words = _result_note(summary, measure, several)
-    return section("Result", table(header, rows, "stack"), note(words))
+    return render(
+        "tools.report:result.html",
+        header=header,
+        rows=rows,
+        metric=measure.words,
+        versus=versus,
+        note=_result_note(summary, measure, several),
+    )
 
 
 def _versus(summary: dict[str, Any], measure: Measure) -> str:
@@ -53,14 +62,12 @@ def _versus(summary: dict[str, Any], measure: Measure) -> str:
     return f"{what} {summary['baseline']}"
 
 
-def _difference(pair: dict[str, Any] | None, measure: Measure) -> list[Html]:
+def _difference(pair: dict[str, Any] | None, measure: Measure) -> dict[str, str]:
     """The mean difference, and its confidence interval underneath."""
     if pair is None:
-        return [text("baseline")]
-    mean = text(measure.difference(pair["difference"], "−"))
-    if not pair["ci95"]:
-        return [mean]
-    return [mean, tag("small", text(f"{measure.interval(pair['ci95'], '−')}"))]
+        return {"difference": "baseline", "interval": ""}
+    interval = measure.interval(pair["ci95"], "−") if pair["ci95"] else ""
+    return {"difference": measure.difference(pair["difference"], "−"), "interval": interval}
 
 
 def _result_note(summary: dict[str, Any], measure: Measure, several: bool) -> str:
@@ -78,63 +85,48 @@ def _result_note(summary: dict[str, Any], measure: Measure, several: bool) -> st
     )
 
 
-def _bar(entry: dict[str, Any], look: int) -> Html:
-    """The mean as a bar from 0 to 100 %, the seeds as dots on it."""
-    bar = tag("rect", x=0, y=3, width=round(200 * entry["mean"], 1), height=8, rx=2)
-    track = tag("rect", x=0, y=3, width=200, height=8, rx=2, class_="track")
-    seeds = entry["per_seed"] if len(entry["per_seed"]) > 1 else []
-    return _strip(look, track, bar, *(_dot(200 * value, 3.2) for value in seeds))
+def _bar(mean: float) -> list[dict[str, Any]]:
+    """The mean as a bar from 0 to 100 %."""
+    track = {"x": 0, "y": 3, "width": 200, "height": 8, "rx": 2, "track": True}
+    return [track, {"x": 0, "y": 3, "width": mean, "height": 8, "rx": 2, "track": False}]
 
 
-def _dots(entry: dict[str, Any], look: int, every: Sequence[float]) -> Html:
-    """The seeds as dots between the least and the greatest of all, the mean as a stroke."""
-    low, high = min(every), max(every)
-    width = (high - low) or 1.0
-    track = tag("rect", x=0, y=6, width=200, height=2, rx=1, class_="track")
-    mean = tag("rect", x=_place(entry["mean"], low, width) - 1.5, y=0, width=3, height=14, rx=1)
-    seeds = entry["per_seed"] if len(entry["per_seed"]) > 1 else []
-    return _strip(look, track, mean, *(_dot(_place(value, low, width), 3.2) for value in seeds))
+def _stroke(mean: float) -> list[dict[str, Any]]:
+    """The mean as a stroke on a line from the least to the greatest of all seeds."""
+    track = {"x": 0, "y": 6, "width": 200, "height": 2, "rx": 1, "track": True}
+    return [
+        track,
+        {"x": round(mean - 1.5, 1), "y": 0, "width": 3, "height": 14, "rx": 1, "track": False},
+    ]
 
 
 def _place(value: float, low: float, width: float) -> float:
+    """Where a value stands on a strip of 200 pixels."""
     return round(200 * (value - low) / width, 1)
 
 
-def _dot(x: float, radius: float) -> Html:
-    return tag("circle", cx=round(x, 1), cy=7, r=radius, class_="dot")
-
-
-def _strip(look: int, *parts: Html) -> Html:
-    return tag("svg", *parts, viewBox="-4 0 208 14", class_=f"bar s{look}", aria_hidden="true")
-
-
-def metrics_section(summary: dict[str, Any]) -> Html:
+def metrics_section(summary: dict[str, Any]) -> Markup:
     """Every other metric by strategy; empty where there is none."""
     measures = other_measures(summary)
     if not measures:
-        return Html("")
+        return Markup()
     strategies = ranked(summary)
     rows = []
     for measure in measures:
         best = _best(summary, measure)
-        head = tag("th", text(measure.words), tag("small", text(measure.better)), scope="row")
-        cells = [
-            tag("td", *_metric(name, summary, measure, best), class_="metric")
-            for name in strategies
-        ]
-        rows.append(tag("tr", head, *cells))
+        cells = [_metric(name, summary, measure, best) for name in strategies]
+        rows.append({"metric": measure.words, "better": measure.better, "cells": cells})
     several = any(entry["std"] is not None for entry in strategies.values())
     spread = "Mean ± sample standard deviation over seeds. " if several else ""
     interval = " and its 95 % confidence interval (Student's t over paired seeds)"
     below = interval if any(pair["ci95"] for pair in summary["paired"].values()) else ""
     small = f"Small: difference to {summary['baseline']}{below}. " if summary["paired"] else ""
-    return section(
-        "Other metrics",
-        table(("metric", *strategies), rows, "metrics"),
-        note(
-            f"Last evaluation. {spread}{small}Shares in percent, their differences in points. "
-            "The best mean of each metric is bold, however small the lead."
-        ),
+    return render(
+        "tools.report:metrics.html",
+        header=("metric", *strategies),
+        rows=rows,
+        note=f"Last evaluation. {spread}{small}Shares in percent, their differences in points. "
+        "The best mean of each metric is bold, however small the lead.",
     )
 
 
@@ -150,28 +142,31 @@ def _best(summary: dict[str, Any], measure: Measure) -> float | None:
     return max(means, key=measure.gain)
 
 
-def _metric(name: str, summary: dict[str, Any], measure: Measure, best: float | None) -> list[Html]:
+def _metric(
+    name: str, summary: dict[str, Any], measure: Measure, best: float | None
+) -> dict[str, Any]:
     found = summary["strategies"][name]["metrics"].get(measure.name)
     if found is None:
-        return [text("–")]
-    mean = text(measure.value(found["mean"]))
-    parts = [tag("b", mean) if found["mean"] == best else mean]
-    if found["std"] is not None:
-        parts.append(text(f" ± {measure.bare(found['std'])}"))
+        return {"mean": "–", "spread": "", "best": False, "difference": ""}
+    words = ""
     pair = summary["paired"].get(name, {"metrics": {}})["metrics"].get(measure.name)
     if pair is not None and pair["difference"] is not None:
         words = measure.difference(pair["difference"], "−")
         if pair["ci95"]:
             words += f" ({measure.interval(pair['ci95'], '−')})"
-        parts.append(tag("small", text(words)))
-    return parts
+    return {
+        "mean": measure.value(found["mean"]),
+        "spread": "" if found["std"] is None else f" ± {measure.bare(found['std'])}",
+        "best": found["mean"] == best,
+        "difference": words,
+    }
 
 
-def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
+def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Markup:
     """Accuracy of each unit; empty where there are none, or too many to read."""
     strategies = {n: e for n, e in ranked(summary).items() if e["unit_accuracy"]}
     if not strategies or len(summary["unit_names"]) > UNITS_SHOWN:
-        return Html("")
+        return Markup()
     measure = Measure("accuracy", True, "share")
     every = [a for entry in strategies.values() for a in entry["unit_accuracy"]]
     shares = iter(share_of(every))
@@ -184,11 +179,14 @@ def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
                 zip(entry["unit_accuracy"], by_name[name], strict=True)
             )
         ]
-        rows.append(tag("tr", _strategy_cell(name, looks[name]), *cells))
-    return section(
-        "Accuracy of each unit of the answer",
-        table(("strategy", *summary["unit_names"]), rows, "heatmap"),
-        note(
+        rows.append({**_strategy(name, looks[name]), "cells": cells})
+    return render(
+        "tools.report:heat.html",
+        title="Accuracy of each unit of the answer",
+        kind="heatmap",
+        header=("strategy", *summary["unit_names"]),
+        rows=rows,
+        note=(
             "Share of right units at the last evaluation, mean over seeds, in natural order. "
             "Below each: when it was predicted. The stronger the tint, the higher in this table. A "
             "whole answer is right only if all its units are."
@@ -196,16 +194,15 @@ def accuracy_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
     )
 
 
-def bits_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
+def bits_section(summary: dict[str, Any], looks: dict[str, int]) -> Markup:
     """Bits of each unit by fitted strategy; empty where targets have no units in common."""
     if not summary["unit_names"]:
-        return Html("")
+        return Markup()
     heat = heat_map(summary)
     title = "Mutual information with the source"
     if heat is None:
-        return section(
-            title, note("No strategy of this comparison fitted one score for each unit.")
-        )
+        words = "No strategy of this comparison fitted one score for each unit."
+        return render("tools.report:heat.html", title=title, rows=(), note=words)
     words = (
         "Bits that the source tells about each unit, estimated on the training split, mean "
         "over seeds. The stronger the tint, the more, in each strategy by itself: estimators "
@@ -213,11 +210,14 @@ def bits_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
     )
     if len(heat.names) > COLUMNS_SHOWN:
         left_out = f" {heat.left_out} more units tell less." if heat.left_out else ""
-        return section(title, _tall_heat(heat, summary, looks), note(words + left_out))
-    return section(title, _wide_heat(heat, summary, looks), note(words))
+        values = _tall_heat(heat, summary)
+        return render("tools.report:heat.html", title=title, **values, note=words + left_out)
+    return render(
+        "tools.report:heat.html", title=title, **_wide_heat(heat, summary, looks), note=words
+    )
 
 
-def _wide_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) -> Html:
+def _wide_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) -> dict[str, Any]:
     """A row per strategy, a column per unit, and the order that follows."""
     rows = []
     for name, bits in heat.rows.items():
@@ -227,12 +227,13 @@ def _wide_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) ->
             for unit, bit, share in zip(heat.units, bits, heat.shares(name), strict=True)
         ]
         words = order_words(order, summary["unit_names"], " → ")
-        head = _strategy_cell(name, looks[name], heat.estimators[name])
-        rows.append(tag("tr", head, *cells, tag("td", text(words), class_="implied")))
-    return table(("strategy, estimator", *heat.names, "implied order"), rows, "heatmap bits")
+        head = _strategy(name, looks[name], heat.estimators[name])
+        rows.append({**head, "cells": cells, "implied": words})
+    header = ("strategy, estimator", *heat.names, "implied order")
+    return {"header": header, "rows": rows, "kind": "heatmap bits"}
 
 
-def _tall_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) -> Html:
+def _tall_heat(heat: HeatMap, summary: dict[str, Any]) -> dict[str, Any]:
     """A row per unit, a column per strategy."""
     columns = {name: heat.shares(name) for name in heat.rows}
     rows = []
@@ -245,24 +246,25 @@ def _tall_heat(heat: HeatMap, summary: dict[str, Any], looks: dict[str, int]) ->
             )
             for name, shares in columns.items()
         ]
-        rows.append(tag("tr", tag("th", text(unit_name), scope="row"), *cells))
+        rows.append({"unit": unit_name, "cells": cells})
     header = [f"{name} {heat.estimators[name]}".strip() for name in heat.rows]
-    return table(("unit", *header), rows, "heatmap tall")
+    return {"header": ("unit", *header), "rows": rows, "kind": "heatmap tall"}
 
 
-def budget_section(summary: dict[str, Any], looks: dict[str, int]) -> Html:
+def budget_section(summary: dict[str, Any], looks: dict[str, int]) -> Markup:
     """What each strategy was trained on and what fitting cost."""
-    rows = []
-    for name, entry in ranked(summary).items():
-        cells = [_cell(label, text(figure)) for label, figure in _budget(entry).items()]
-        rows.append(tag("tr", _strategy_cell(name, looks[name]), *cells))
+    rows = [
+        {**_strategy(name, looks[name]), "figures": _budget(entry)}
+        for name, entry in ranked(summary).items()
+    ]
     header = ("strategy", *_budget(summary["strategies"][summary["baseline"]]))
     equal = not any("not equal" in caveat for caveat in budget_caveats(summary))
     words = "All strategies had the same" if equal else "The strategies did not have the same"
-    return section(
-        "Budget",
-        table(header, rows, "stack"),
-        note(
+    return render(
+        "tools.report:budget.html",
+        header=header,
+        rows=rows,
+        note=(
             f"{words} tokens and FLOPs, fitting included where its FLOPs are known, to within 1 %. "
             "An estimator that counts rather than multiplies has no FLOPs to state: its seconds "
             "count. Seconds are means over seeds."
@@ -285,24 +287,15 @@ def _budget(entry: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _strategy_cell(name: str, look: int, below: str = "") -> Html:
+def _strategy(name: str, look: int, below: str = "") -> dict[str, Any]:
     """The strategy, and what it changes in small letters underneath."""
     strategy, _, changes = name.partition(" ")
-    small = tag("small", text(f"{changes} {below}".strip()))
-    label = tag("span", swatch(look), tag("span", text(strategy), small), class_="label")
-    return tag("th", label, scope="row", class_="name")
+    return {"swatch": swatch(look), "strategy": strategy, "below": f"{changes} {below}".strip()}
 
 
-def _cell(label: str, *children: Html, class_: str | None = None) -> Html:
-    """A cell that still says what it is when the phone layout stacks the row."""
-    return tag("td", tag("span", *children), data_label=label, class_=class_)
-
-
-def _heat(value: str, share: float, below: str) -> Html:
+def _heat(value: str, share: float, below: str) -> dict[str, Any]:
     """A cell whose tint follows `share`; the figure itself is always printed."""
-    small = (tag("small", text(below)),) if below else ()
-    strength = round(0.06 + 0.44 * share, 3)
-    return tag("td", text(value), *small, class_="heat", style=f"--heat:{strength}")
+    return {"value": value, "tint": round(0.06 + 0.44 * share, 3), "below": below}
 
 
 def _rank_words(order: Sequence[int] | None, unit: int) -> str:

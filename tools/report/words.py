@@ -77,3 +77,8 @@ def seeds_note(summary: dict[str, Any]) -> str:
     if len(counts) == 1:
         return f"thick: mean of {counts.pop()} seeds, thin: single seeds"
     return "thick: mean over seeds, thin: single seeds"
+
+
+def printable(text: str) -> str:
+    """The text with a space in place of each character that no font draws."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

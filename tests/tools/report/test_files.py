@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
+from pretrain.tasks.presentation import Presentation
+from tests.tasks.toy import ToyData
 from tests.tools.report.examples import (
+    Page,
     make_comparison,
     make_run,
     make_sample,
@@ -47,3 +50,46 @@ def test_what_json_has_no_number_for_is_null(tmp_path: Path) -> None:
     report.write_report(make_comparison(make_run(samples=(sample,))), tmp_path)
     record = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert record["runs"][0]["samples"][0]["score"] is None
+
+
+KEYS = (
+    "task", "metric", "higher_is_better", "held_out", "scoring", "unit_names", "baseline",
+    "strategies", "paired", "missing", "commit", "environment", "title", "command",
+    "config_yaml", "runs",
+)  # fmt: skip
+"""Of comparison.json: what others read of it."""
+
+
+def test_the_record_keeps_its_keys(tmp_path: Path) -> None:
+    report.write_report(two_strategies([0.2, 0.4], [0.5, 0.9]), tmp_path)
+    record = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert set(KEYS) <= record.keys()
+    assert {"mean", "std", "per_seed", "seeds", "order", "bits", "curves"} <= (
+        record["strategies"]["max_mi"].keys()
+    )
+    assert {"against", "difference", "ci95", "per_seed", "curve"} <= record["paired"][
+        "max_mi"
+    ].keys()
+
+
+def test_a_task_with_nothing_of_its_own_to_show_is_reported(tmp_path: Path) -> None:
+    presentation = ToyData().presentation()
+    assert type(presentation) is Presentation
+    name = "wrong_letters"
+    runs = [
+        make_run(strategy, metrics={name: (4.0, 2.0, final)}, samples=({"source": "abca|"},))
+        for strategy, final in (("ntp", 1.0), ("reverse", 0.5))
+    ]
+    comparison = make_comparison(
+        *runs,
+        task="toy",
+        presentation=presentation,
+        metric_name=name,
+        higher_is_better=False,
+        measures={name: {"better": "lower", "unit": "letters", "comparable": True}},
+    )
+    report.write_report(comparison, tmp_path)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "abca|" in page.words
+    assert any("0.5000 ahead of ntp" in words for words in page.words)
+    assert any("held-out examples" in words for words in page.words)

@@ -130,7 +130,7 @@ def uninterrupted(jobs: Jobs) -> Record:
 
 
 def at_wall_time(jobs: Jobs) -> Record:
-    job, record = jobs.submit("wall", *TWO_NODES, "--time", "1", "--signal-seconds", "10")
+    job, record = jobs.submit("wall", *TWO_NODES, "--time", "2", "--signal-seconds", "10")
     told = record.folder / f"job-{job}.out"
 
     def asked() -> bool:
@@ -144,7 +144,7 @@ def at_wall_time(jobs: Jobs) -> Record:
     for process in processes:
         os.kill(process, signal.SIGCONT)
     wait_for("the job to be put back", lambda: verdicts(record) == ["requeued"])
-    # A minute may be too short for any attempt where many processes share few cores.
+    # Two minutes may be too short for an attempt where many processes share few cores.
     jobs.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     jobs.ended(job)
     return record

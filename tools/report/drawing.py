@@ -100,8 +100,8 @@ def name_ends(axes: Axes, chart: Chart) -> None:
     ends = [(line.tokens[-1], line.mean[-1]) for line in chart.lines]
     points = axes.transData.transform(ends)
     order = sorted(range(len(ends)), key=lambda number: points[number][1])
-    floor = axes.bbox.y0
-    for number, y in zip(order, _spread([points[n][1] for n in order], floor), strict=True):
+    places = _spread([points[n][1] for n in order], axes.bbox.y0, axes.bbox.y1)
+    for number, y in zip(order, places, strict=True):
         x = points[number][0] + 12
         figure.text(
             x / width,
@@ -120,9 +120,12 @@ def end_words(chart: Chart, line: Line) -> str:
     return f"{clip(printable(line.name), NAME_LENGTH)} {chart.value(line.mean[-1])}"
 
 
-def _spread(places: Sequence[float], floor: float) -> list[float]:
-    """Ascending places, at least GAP apart and above the floor."""
+def _spread(places: Sequence[float], floor: float, ceiling: float) -> list[float]:
+    """Ascending places, at least GAP apart, below the ceiling and above the floor if they fit."""
     apart: list[float] = []
     for place in places:
         apart.append(max(place, apart[-1] + GAP if apart else floor))
+    for index in reversed(range(len(apart))):
+        apart[index] = min(apart[index], ceiling)
+        ceiling = apart[index] - GAP
     return apart

@@ -1,5 +1,6 @@
 """Drawings of matplotlib inside the page."""
 
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -34,6 +35,21 @@ def test_drawings_take_the_colours_of_the_page_and_have_no_ids() -> None:
     assert not any(
         {"id", "clip-path", "xlink:href"} & attributes.keys() for _, attributes in page.tags
     )
+
+
+def test_names_of_curves_that_end_together_at_the_top_stay_inside_and_apart() -> None:
+    runs = [make_run(name, final=1.0) for name in ("ntp", "max_mi", "reverse", "random", "min_mi")]
+    page = curves_of(make_comparison(*runs))
+    places = [
+        float(attributes["y"] or 0)
+        for tag, attributes in page.tags
+        if tag == "text" and "font-weight: 700" in (attributes["style"] or "")
+    ]
+    places.sort()
+    assert len(places) == 5
+    assert places[0] > 10  # of 288 from the upper edge, where a letter has about 10
+    # 18 pixels at 100 to the inch are 12.96 points.
+    assert all(after - before >= 12.9 for before, after in pairwise(places))
 
 
 def test_distances_have_a_line_at_zero() -> None:

@@ -169,7 +169,7 @@ def test_what_does_not_fit_or_cannot_be_read_is_refused(tmp_path):
         Multilabel(make_config(write(tmp_path / "one.jsonl", TEXTS[:1])))
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "a", "labels": []}\n{"text": "b", "labels": 7}\n')
-    with pytest.raises(UserError, match=r"bad.jsonl, line 2: labels is 7; expected a list"):
+    with pytest.raises(UserError, match=r"bad.jsonl, line 2: labels is '7'; expected a list"):
         Multilabel(make_config(bad))
     with pytest.raises(UserError, match=r"gone.jsonl cannot be read: No such file"):
         Multilabel(make_config(tmp_path / "gone.jsonl"))

@@ -62,9 +62,13 @@ def open_to_umask(path: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def json_text(values: Any, indent: int | None = None) -> str:
-    """Strict JSON: null where a number is not finite, as JSON has no NaN and no infinity."""
-    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+def json_text(values: Any, indent: int | None = None, ascii_only: bool = True) -> str:
+    """Strict JSON: null where a number is not finite, as JSON has no NaN and no infinity.
+
+    Args:
+        ascii_only: write other characters as escapes.
+    """
+    return json.dumps(_finite(values), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def _finite(values: Any) -> Any:

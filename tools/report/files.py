@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pretrain.files import json_text
 from tools.report.chart import plot
 from tools.report.page import render_html
 from tools.report.results import Comparison
@@ -41,17 +40,8 @@ def write_report(comparison: Comparison, out: Path) -> dict[str, Any]:
 
 
 def _write_json(record: dict[str, Any], path: Path) -> None:
-    text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json_text(record, indent=2, ascii_only=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _finite(value: Any) -> Any:
-    """A JSON value; what JSON cannot write of numbers (NaN, infinity) is null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _write_together(writers: dict[Path, Callable[[Path], None]]) -> None:

@@ -140,15 +140,19 @@ class _Meeting:
         """Wait until all processes have got here."""
         if store.add(f"{what}/count", 1) == self.ranks.world_size:
             store.set(f"{what}/all", "")
+        first = self.ranks.rank == 0
+        grace = 0.0 if first else 5.0  # the first process says who is missing, and ends the job
         while True:
+            # Until there is something to say: torch writes lines of its own when a wait is over.
+            pause = min(self._left(), self._until_said()) if first else self._left(grace)
             try:
-                store.wait([f"{what}/all"], timedelta(seconds=min(1.0, self._left())))
+                store.wait([f"{what}/all"], timedelta(seconds=pause))
                 return
             except dist.DistStoreError:
-                if self.ranks.rank == 0:
-                    self._waited(f"{self._missing(store)} of {self.ranks.world_size} did not come")
-                else:  # the first process says it, and ends the job
-                    self._waited("", 5.0)
+                ranks = self.ranks.world_size
+                self._waited(
+                    f"{self._missing(store)} of {ranks} did not come" if first else "", grace
+                )
 
     def _reach(self) -> dist.Store:
         """The store, which the first process holds, or the launcher (torchrun)."""
@@ -180,8 +184,11 @@ class _Meeting:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         return f"rank{'s' * (len(missing) > 1)} {', '.join(map(str, missing[:NAMED]))}{more}"
 
-    def _left(self) -> float:
-        return max(0.1, self.seconds - (time.monotonic() - self.begun))
+    def _left(self, grace: float = 0.0) -> float:
+        return max(0.1, self.seconds + grace - (time.monotonic() - self.begun))
+
+    def _until_said(self) -> float:
+        return max(0.1, self.said - (time.monotonic() - self.begun))
 
     def _waited(self, what: str, grace: float = 0.0) -> None:
         """Say what is waited for now and then.

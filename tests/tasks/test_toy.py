@@ -97,6 +97,7 @@ def test_its_table_is_fitted_by_itself_and_used(tmp_path, capsys):
     assert main(again) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["fingerprint"] == report["selection"]["fingerprint"]
+    capsys.readouterr()  # a warning of the run's
     small = ["--selection.memory_gb", "1e-8", "--out", str(tmp_path / "small")]
     assert fit_selection([*arguments(), *small]) == 2
     assert capsys.readouterr().err.startswith("error: selection.memory_gb 1e-08: ")

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pretrain.config import Config
-from pretrain.data.batch import Sampler
-from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.schedule import SelectionSchedule
-from pretrain.tasks.base import Evaluator, Task
+from pretrain.tasks.base import Evaluator
+from pretrain.tasks.dataset import DatasetTask
 from pretrain.tasks.fixed_width.batches import ExampleBatches
 from pretrain.tasks.fixed_width.data import Dataset, check_length
 from pretrain.tasks.fixed_width.selection import PositionRule, PositionSelector
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pretrain.inference.forward import Forward
 
 
-class FixedWidthTask(Task):
+class FixedWidthTask(DatasetTask):
     """Targets are written unit by unit, in one order of all units.
 
     Args:
@@ -29,6 +28,8 @@ class FixedWidthTask(Task):
     Raises:
         ConfigError: an example does not fit the model, or `selection.fixed` not the examples.
     """
+
+    batch_source = ExampleBatches
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         self.config = config
@@ -45,24 +46,6 @@ class FixedWidthTask(Task):
         self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
         rule = PositionRule(config.selection, dataset.train, dataset.values, names)
         self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of both sides."""
-        return {"training": self.dataset.train.checksum, "held_out": self.dataset.test.checksum}
-
-    def batches(
-        self, schedule: SelectionSchedule[PositionSelector], sampler: Sampler, topology: Topology
-    ) -> ExampleBatches:
-        """Batches of this rank."""
-        return ExampleBatches(
-            self.dataset,
-            sampler,
-            schedule,
-            topology.reader_rank,
-            topology.data.size,
-            self.config.model.sequence_length,
-        )
 
     def evaluator(
         self, forward: Forward, schedule: SelectionSchedule[PositionSelector]

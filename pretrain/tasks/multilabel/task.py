@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pretrain.config import Config
-from pretrain.data.batch import Sampler
 from pretrain.data.tokenizers import Tokenizer
-from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.schedule import SelectionSchedule
-from pretrain.tasks.base import Evaluator, Task
+from pretrain.tasks.base import Evaluator
+from pretrain.tasks.dataset import DatasetTask
 from pretrain.tasks.multilabel.batches import LabelBatches
 from pretrain.tasks.multilabel.data import Multilabel
 from pretrain.tasks.multilabel.selection import LabelRule, LabelSelector
@@ -24,13 +23,15 @@ if TYPE_CHECKING:
     from pretrain.inference.forward import Forward
 
 
-class MultilabelTask(Task):
+class MultilabelTask(DatasetTask):
     """Multi-label classification as a training job sees it.
 
     Raises:
         ConfigError: see :class:`pretrain.tasks.multilabel.data.Multilabel`, or
             `selection.fixed` does not fit the labels.
     """
+
+    batch_source = LabelBatches
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -52,24 +53,6 @@ class MultilabelTask(Task):
     def text_tokenizer(self) -> Tokenizer:
         """Without the labels."""
         return self.dataset.tokenizer.text
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of both sides."""
-        return {"training": self.dataset.train.checksum, "held_out": self.dataset.test.checksum}
-
-    def batches(
-        self, schedule: SelectionSchedule[LabelSelector], sampler: Sampler, topology: Topology
-    ) -> LabelBatches:
-        """Batches of this rank."""
-        return LabelBatches(
-            self.dataset,
-            sampler,
-            schedule,
-            topology.reader_rank,
-            topology.data.size,
-            self.config.model.sequence_length,
-        )
 
     def evaluator(self, forward: Forward, schedule: SelectionSchedule[LabelSelector]) -> Evaluator:
         """Scores the model that `forward` runs."""

@@ -85,8 +85,7 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
     steps = {run.name: run.saved_step for run in waiting}
-    before = {run.name: _changed(run) for run in waiting}
-    begun = time.time()
+    before = {run.name: written(run) for run in waiting}
     with (
         ThreadPoolExecutor(jobs) as pool,
         progress_bar(total, "training", start=sum(steps.values())) as bar,
@@ -95,13 +94,13 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
         try:
             while not all(future.done() for future in futures):
                 time.sleep(1.0)
-                show(bar, waiting, steps, before, begun)
+                show(bar, waiting, steps, before)
                 for future in futures:
                     if future.done():
                         future.result()
             for future in futures:
                 future.result()
-            show(bar, waiting, steps, before, begun)
+            show(bar, waiting, steps, before)
         except BaseException:
             for future in futures:
                 future.cancel()
@@ -109,11 +108,7 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
 
 
 def show(
-    bar: tqdm,
-    runs: Sequence[Run],
-    steps: dict[str, int],
-    before: dict[str, int | None],
-    begun: float = 0.0,
+    bar: tqdm, runs: Sequence[Run], steps: dict[str, int], before: dict[str, dict[str, int]]
 ) -> None:
     """Move the bar to the sum of all steps; name what runs now, with its loss.
 
@@ -122,16 +117,16 @@ def show(
         runs: that are trained.
         steps: of each run as far as known, which is brought up to date; at first those of its
             newest checkpoint.
-        before: when each run's metrics were written last before it was started. What an
-            interrupted run wrote beyond its checkpoint is trained again, and does not count.
-        begun: by time.time(); what ranks said before does not count.
+        before: what :func:`written` said of each run before it was started. What an interrupted run
+            wrote beyond its checkpoint is trained again, and does not count.
     """
     text = ""
     for run in runs:
-        steps[run.name] = max(steps[run.name], _beaten(run, begun))
-        if _changed(run) == before[run.name]:
-            continue
-        lines = list(json_lines(run.directory / METRICS))
+        now = written(run)
+        fresh = [name for name in now if now[name] != before[run.name].get(name)]
+        if RANKS in fresh:
+            steps[run.name] = max(steps[run.name], _beaten(run))
+        lines = list(json_lines(run.directory / METRICS)) if METRICS in fresh else []
         if lines:
             steps[run.name] = max(steps[run.name], lines[-1]["step"])
             if lines[-1]["step"] < run.config.training.steps:
@@ -141,19 +136,19 @@ def show(
     bar.update(max(0, sum(steps.values()) - bar.n))
 
 
-def _beaten(run: Run, begun: float) -> int:
-    """Steps that a run has done, as its ranks said a second ago, if they have since `begun`."""
+def written(run: Run) -> dict[str, int]:
+    """When each file that tells of a run's steps was written last, in nanoseconds."""
+    files = {name: run.directory / name for name in (METRICS, RANKS)}
+    return {name: path.stat().st_mtime_ns for name, path in files.items() if path.exists()}
+
+
+def _beaten(run: Run) -> int:
+    """Steps that a run has done, as its ranks said a second ago."""
     try:
         beats = json.loads((run.directory / RANKS).read_text(encoding="utf-8"))
-        return max(int(rank["step"]) for rank in beats["ranks"] if beats["time"] >= begun)
+        return max(int(rank["step"]) for rank in beats["ranks"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-
-
-def _changed(run: Run) -> int | None:
-    """When a run's metrics were written last, in nanoseconds; None where there are none."""
-    path = run.directory / METRICS
-    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def say(text: str) -> None:

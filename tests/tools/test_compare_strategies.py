@@ -247,7 +247,7 @@ def test_a_resumed_bar_starts_where_it_stands_and_never_goes_back(tmp_path):
     run.directory.mkdir(parents=True)
     metrics = run.directory / "metrics.jsonl"
     metrics.write_text('{"step": 40, "loss": 1.0}\n')
-    before = {run.name: compare_strategies._changed(run)}
+    before = {run.name: compare_strategies.written(run)}
     steps = {run.name: 30}
     bar = progress_bar(60, "training", start=30)
     compare_strategies.show(bar, [run], steps, before)

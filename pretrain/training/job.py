@@ -74,14 +74,14 @@ def run(config: Config, ranks: Ranks) -> int:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run begins or goes on with; the same on every rank.
+    """What a run begins or goes on with; the same on every rank, fingerprints left out.
 
     Attributes:
         found: the checkpoint that it goes on from.
         vocabulary: rows of the model's embedding.
         own: whether that checkpoint is of this run's folder.
         warnings: of newer checkpoints that are not whole.
-        fingerprints: of the task's data and tokenizer.
+        fingerprints: of the task's data and tokenizer, on the first rank.
     """
 
     found: Found | None

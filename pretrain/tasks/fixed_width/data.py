@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -34,7 +35,7 @@ class Examples:
         """[n, J] the columns of the source that the selector counts."""
         return self.source[:, list(self.feature_columns)]
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 of all tokens."""
         digest = hashlib.sha256(str((self.source.shape, self.target.shape)).encode())

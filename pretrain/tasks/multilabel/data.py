@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class LabelledExamples:
     def __len__(self) -> int:
         return len(self.source)
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 of all tokens and label numbers."""
         hashed = hashlib.sha256(b"labelled")

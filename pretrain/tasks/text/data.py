@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -139,7 +140,7 @@ class Text:
         """The documents as such."""
         return Documents(self.sentences.tokens, self.sentences.offsets[self.firsts])
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 over tokens, sentences and documents."""
         digest = hashlib.sha256(b"text")

@@ -83,17 +83,15 @@ def test_one_process_meets_nobody():
     assert places == [here(0)]
 
 
-def neighbours() -> list[int]:
+def neighbours(port: int) -> list[int]:
     ranks = discover()
-    port = os.environ["MEETING_PORT"]
     _, places = meet(ranks, f"127.0.0.1:{port}", 60.0)
     return [place.rank for place in places]
 
 
 @pytest.mark.distributed
-def test_all_learn_who_is_on_their_host(monkeypatch):
-    monkeypatch.setenv("MEETING_PORT", str(free_port()))
-    assert call_on(2, neighbours) == [[0, 1], [0, 1]]
+def test_all_learn_who_is_on_their_host():
+    assert call_on(2, neighbours, free_port()) == [[0, 1], [0, 1]]
 
 
 def test_a_launcher_that_binds_is_told_of_once(monkeypatch):

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretrain.config import Config, parse_arguments
+from pretrain.console import run_program
 from pretrain.errors import ConfigError, UserError
 from pretrain.model.flops import PEAKS, peak_flops
 from pretrain.planning import Machine, Plan, Search, make_plan, search, vocabulary_of
@@ -163,4 +164,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.records import (
     Advance,
     RecordError,
@@ -38,6 +39,7 @@ from pretrain.data.tokenizers import (
     train_pieces,
 )
 from pretrain.errors import UserError
+from pretrain.paths import path_argument
 from pretrain.progress import progress_bar
 
 LISTS = {"characters": CharacterTokenizer, "words": WordTokenizer}
@@ -125,10 +127,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kind", choices=[*LISTS, *PIECES], required=True, help="of tokenizer")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="files of text")
+    parser.add_argument(
+        "--input", type=path_argument, nargs="+", required=True, help="files of text"
+    )
     parser.add_argument("--size", type=int, required=True, help="ids, special tokens included")
     parser.add_argument(
-        "--out", type=Path, required=True, help=".json (characters, words), .model (others)"
+        "--out",
+        type=path_argument,
+        required=True,
+        help=".json (characters, words), .model (others)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(argv)
@@ -167,4 +174,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

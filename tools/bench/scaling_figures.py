@@ -21,6 +21,7 @@ from typing import Any
 
 from pretrain import run_files
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.console import run_program
 from pretrain.errors import ConfigError, UserError
 from pretrain.planning import Machine, Plan, make_plan
 from pretrain.planning.step_time import bubble_fraction
@@ -242,4 +243,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -9,7 +9,6 @@ step, with clipping active.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config
+from pretrain.console import run_program
 from pretrain.data.batch import Batch
 from pretrain.distributed import topology as topologies
 from tools.bench.subject import ALONE
@@ -92,4 +92,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

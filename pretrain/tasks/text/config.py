@@ -54,6 +54,10 @@ class TextData(SentenceData, TextFiles):
     """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
     2 every section."""
 
+    def known_vocabulary(self) -> int | None:
+        """Without a tokenizer, `data.vocabulary` words at the most; errors: see the base class."""
+        return self.vocabulary if self.tokenizer is None else super().known_vocabulary()
+
     def title(self) -> str:
         """Such as text of plays.txt."""
         return f"text of {self.path.name if self.path is not None else 'no file'}"

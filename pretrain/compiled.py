@@ -24,14 +24,14 @@ def compiled(function: Callable[..., Any]) -> Any:
     cluster), it is kept in a temporary folder of the user; where there is none either, each process
     compiles for itself.
     """
-    dispatcher = numba.njit(nogil=True, boundscheck=False)(function)
+    dispatcher: Any = numba.njit(nogil=True, boundscheck=False)(function)
     kept = _kept(function) or (_kept(function) if _use_temporary_folder() else None)
     if kept is not None:
         dispatcher._cache = kept
     return dispatcher
 
 
-class _Kept(FunctionCache):  # type: ignore[misc]
+class _Kept(FunctionCache):
     """Numba's cache of a function. A disk that is full, or another user's file that cannot be read,
     costs the time to compile, not the run."""
 
@@ -67,7 +67,8 @@ def _use_temporary_folder() -> bool:
         folder.mkdir(exist_ok=True)
     except OSError:  # no temporary folder either
         return False
-    numba.config.CACHE_DIR = str(folder)
+    settings: Any = numba.config
+    settings.CACHE_DIR = str(folder)
     if made:  # once for all processes of a machine
         print(
             f"neither the program's folder nor ~/.cache can be written: compiled code is kept in "

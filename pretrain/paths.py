@@ -7,7 +7,8 @@ import os
 import re
 from pathlib import Path
 
-VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
+VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*\b|\{[A-Z_][A-Z0-9_]*\})")
+"""Of the environment, in capitals; other names may have a dollar."""
 
 
 def written_out(text: str) -> str:

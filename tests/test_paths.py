@@ -84,13 +84,13 @@ def test_a_variable_is_refused(text):
 
 
 def test_what_is_there_under_such_a_name_is_taken(home):
-    (home / "$a").touch()
-    assert path_argument("$a") == Path("$a")
+    (home / "$A").touch()
+    assert path_argument("$A") == Path("$A")
     assert path_argument("./~x") == Path("./~x")
 
 
 def test_other_paths_stay_as_they_are():
-    for text in ("a/b", "/a/~b", "a$", "a*.txt", ""):
+    for text in ("a/b", "/a/~b", "a$", "runs/$x", "$Ab", "a*.txt", ""):
         assert written_out(text) == text
 
 

@@ -37,8 +37,7 @@ import sys, torch
 from pretrain.distributed import backends
 backends.load(torch.device("cpu"))
 assert "megatron.core.models.gpt" in sys.modules
-from deepspeed.runtime.zero.utils import is_zero_supported_optimizer
-is_zero_supported_optimizer(torch.optim.AdamW.__new__(torch.optim.AdamW))  # imports Muon
+assert "deepspeed.runtime.zero.muon.muon_optimizer" in sys.modules
 print(*(name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules))
 """
     environment = {"DS_ACCELERATOR": "cpu", "PATH": "/usr/bin:/bin"}

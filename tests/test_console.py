@@ -11,7 +11,7 @@ import pytest
 from pretrain.console import run_program
 
 ROOT = Path(__file__).resolve().parent.parent
-STANDALONE = {"restored_generation.py", "selection_share.py", "wheels.py"}
+STANDALONE = {"restored_generation.py", "wheels.py"}
 """Programs that run without the rest; they print what they are given as escapes, or ASCII."""
 
 

@@ -22,13 +22,11 @@ from torch import Tensor
 from pretrain.ragged import Documents
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.base import Metric
+from pretrain.tasks.text.rouge import rouge
 
 PLAN, MARK, PLANNED, OTHER, END = range(5)
 """Kinds of labels; -1 is none, and counts nowhere."""
 KINDS = 5
-ROUGE = ("rouge1", "rouge2", "rougeL")
-USE_STEMMER = True
-"""Words are compared by their Porter stems."""
 
 
 def kinds_of(planned: Documents, transform: Insert | Keep, end_id: int) -> np.ndarray:
@@ -180,20 +178,6 @@ def repetition(texts: Sequence[Sequence[int]], n: int = 4) -> float:
 
 def _grams(text: Sequence[int], n: int) -> list[tuple[int, ...]]:
     return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
-
-
-def rouge(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin, 2004) by the package rouge-score, words
-    by their stems.
-
-    Args:
-        pairs: the true text and the generated one, at least one pair.
-    """
-    from rouge_score.rouge_scorer import RougeScorer  # slow to import
-
-    scorer = RougeScorer(list(ROUGE), use_stemmer=USE_STEMMER)
-    scores = [scorer.score(true, generated) for true, generated in pairs]
-    return {name: float(np.mean([score[name].fmeasure for score in scores])) for name in ROUGE}
 
 
 def generation_metrics(

@@ -17,11 +17,9 @@ from pretrain.tasks.text.scores import (
     PLANNED,
     LikelihoodSums,
     distinct,
-    generation_metrics,
     kinds_of,
     likelihood_metrics,
     repetition,
-    rouge,
     sums_by_kind,
 )
 
@@ -103,11 +101,3 @@ def test_variety_of_known_texts():
 def test_variety_is_a_share(texts, n):
     assert 0.0 <= distinct(texts, n) <= 1.0
     assert 0.0 <= repetition(texts, n) < 1.0
-
-
-def test_rouge_of_known_pairs():
-    # Stems are compared: kings and king are one word.
-    found = rouge([("the kings of france", "the king of spain"), ("a b c", "")])
-    assert found == pytest.approx({"rouge1": 0.75 / 2, "rouge2": (2 / 3) / 2, "rougeL": 0.75 / 2})
-    metrics = values(generation_metrics([[1, 2]], [("a b", "a b")]))
-    assert metrics["rougeL"] == metrics["distinct_1"] == 1.0

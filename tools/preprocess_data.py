@@ -13,7 +13,6 @@ another number of processes. docs/corpora.md tells more.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from pretrain.data.indexed import read_manifest, write_manifest
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.distributed.ranks import Ranks, discover
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools.preprocessing.chunks import plan_units
 from tools.preprocessing.coordinator import Desk, refusing
 from tools.preprocessing.corpus import (
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if report is not None:
         report["seconds"] = time.perf_counter() - begun
-        print(json.dumps(report) if options.json else _text(options.output, report))
+        print(json_text(report) if options.json else _text(options.output, report))
     return 0
 
 

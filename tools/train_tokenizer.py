@@ -12,7 +12,6 @@ input gives the same file. unigram and bpe are SentencePiece's, on one thread, a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from pretrain.data.tokenizers import (
     train_pieces,
 )
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.progress import progress_bar
 
 LISTS = {"characters": CharacterTokenizer, "words": WordTokenizer}
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _text(report))
+    print(json_text(report) if options.json else _text(report))
     return 0
 
 

@@ -12,7 +12,6 @@ joined. Rows are streamed, so the set need not fit into memory. Needs the extra 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
+from pretrain.files import json_text
 
 
 def rows(dataset: str, name: str | None, split: str, column: str) -> Iterator[str]:
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
     else:
         print(f"{report['documents']:,} documents, {report['bytes']:,} bytes in {report['out']}")
     return 0

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import sentencepiece
 
-from pretrain.data.tokenizers.base import SPECIALS, TextTokenizer, digest
+from pretrain.data.tokenizers.base import PROBES, SPECIALS, TextTokenizer, digest
 from pretrain.errors import UserError
 
 SPACE = "▁"
 """Stands for a space in pieces. In text it is encoded as its bytes, so that it comes back."""
-RESERVED = str.maketrans({SPACE: " ", "▅": " ", "\0": " "})
-"""A line with one of these would be left out of the training."""
+APART = "\x1f"
+"""Parts digits from what is beside them in the training, which itself knows only those of ASCII."""
+RESERVED = str.maketrans({SPACE: " ", "▅": " ", "\0": " ", APART: " "})
+"""A line with one of these would be left out of the training, or be taken for parted."""
+OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 INPUT_SENTENCES = 10_000_000
 """Training reads this many lines, from the first on."""
-PROBES = ("0123456789", "  two  spaces ", "\t\r\n", "ﬁ①é\u0301", "👩\u200d🚀", "word")
 
 
 class SentencePieceTokenizer(TextTokenizer):
@@ -116,6 +118,7 @@ def train_pieces(lines: Iterable[str], kind: str, size: int) -> SentencePieceTok
             vocab_size=wanted,
             byte_fallback=True,
             split_digits=True,
+            pretokenization_delimiter=APART,
             required_chars="0123456789",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
@@ -139,7 +142,8 @@ def _clean(lines: Iterable[str], refused: list[UserError]) -> Iterator[str]:
     """What SentencePiece reads. It turns errors into its own, so ours are put aside as well."""
     try:
         for text in lines:
-            yield from filter(None, text.translate(RESERVED).split("\n"))
+            parted = OTHER_DIGIT.sub(rf"{APART}\g<0>{APART}", text.translate(RESERVED))
+            yield from filter(None, parted.split("\n"))
     except UserError as error:
         refused.append(error)
         raise
@@ -186,4 +190,4 @@ def _surface(piece: str) -> bytes:
 
 
 def _joins_digits(piece: str) -> bool:
-    return len(piece) > 1 and any(character in "0123456789" for character in piece)
+    return len(piece) > 1 and any(character.isdecimal() for character in piece)

@@ -16,6 +16,7 @@ from pretrain.tasks.text.scores import (
     PLAN,
     PLANNED,
     LikelihoodSums,
+    bytes_metrics,
     distinct,
     kinds_of,
     likelihood_metrics,
@@ -87,6 +88,15 @@ def test_without_insertion_the_conditional_is_the_plain_and_the_joint_adds_the_e
         math.log2(metrics["plain_perplexity"]) + ends
     )
     assert "plan_bits" not in metrics
+
+
+def test_a_model_without_numbers_has_no_score():
+    """Each metric is there, so that a run's evaluations have the same, and none has a value."""
+    good, bad = (sums([(nats, kind) for kind in range(KINDS)]) for nats in (1.0, math.nan))
+    metrics = likelihood_metrics(bad, bad)
+    assert [metric.name for metric in metrics] == [m.name for m in likelihood_metrics(good, good)]
+    assert all(math.isnan(metric.value) for metric in metrics)
+    assert math.isnan(bytes_metrics(bad, [3])[0].value)
 
 
 def test_variety_of_known_texts():

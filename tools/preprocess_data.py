@@ -4,8 +4,9 @@
     mpirun -n 8 python -m tools.preprocess_data --input ... --tokenizer ... --output ...
     srun -n 8 python -m tools.preprocess_data --input ... --tokenizer ... --output ... --workers 16
 
-Reads JSON lines (a "text" each), plain text (documents parted by blank lines) and Parquet; .jsonl
-and .txt also as .gz and .zst; paths, patterns, and URLs that fsspec knows. Any number of processes
+Reads JSON lines (a "text" each), plain text (documents parted by blank lines), CSV, TSV and
+Parquet; all but Parquet also as .gz, .zst, .bz2 and .xz; paths, patterns, and URLs that fsspec
+knows. Any number of processes
 writes the same files. Interrupted work goes on when the same command is given again, also with
 another number of processes. docs/corpora.md tells more.
 """

@@ -46,10 +46,11 @@ class SentencePieceTokenizer(TextTokenizer):
         silent = [
             self._processor.is_control(i) or self._processor.is_unknown(i) for i in range(count)
         ]
-        self._bytes = [
-            b"" if hidden else bytes([int(piece[3:5], 16)]) if raw else _surface(piece)
+        self._content: list[str | int] = [
+            "" if hidden else int(piece[3:5], 16) if raw else piece.replace(SPACE, " ")
             for piece, raw, hidden in zip(pieces, byte, silent, strict=True)
         ]
+        """What each id stands for: text, or one byte."""
         if sum(byte) != 256:
             raise ValueError("the model has no bytes to fall back to; train it with byte_fallback")
         self._space_ids = [self._processor.piece_to_id(f"<0x{b:02X}>") for b in SPACE.encode()]
@@ -80,7 +81,19 @@ class SentencePieceTokenizer(TextTokenizer):
         return self.model
 
     def _text(self, ids: list[int], specials: bool) -> str:
-        return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
+        """Bytes in a row that are no UTF-8, as where text was cut inside a character, are a
+        U+FFFD each, as in the `tokenizer.json` that is exported."""
+        parts: list[str] = []
+        run = bytearray()
+        for content in map(self._content.__getitem__, ids):
+            if isinstance(content, int):
+                run.append(content)
+                continue
+            if run:
+                parts.append(_decoded(run))
+                run = bytearray()
+            parts.append(content)
+        return "".join([*parts, _decoded(run)])
 
     def _check_round_trips(self) -> None:
         for text in PROBES:
@@ -185,8 +198,11 @@ def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
     return processor
 
 
-def _surface(piece: str) -> bytes:
-    return piece.replace(SPACE, " ").encode()
+def _decoded(raw: bytearray) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(raw)
 
 
 def _joins_digits(piece: str) -> bool:

@@ -53,7 +53,7 @@ class HuggingFaceTokenizer(TextTokenizer):
         return self._tokenizer.token_to_id(token)
 
     @cached_property
-    def lossless(self) -> bool:  # type: ignore[override]
+    def lossless(self) -> bool:
         """As far as it can be seen: whether what it knows of `PROBES`, and of texts of its own
         tokens in capitals and with white space around them, comes back, each put together from
         two parts as documents are from sentences."""

@@ -109,7 +109,7 @@ class WordTokenizer(ListTokenizer):
 
     kind = "words"
     separator = " "
-    lossless = False  # type: ignore[assignment]  # white space is gone
+    lossless = False  # white space is gone
 
     @staticmethod
     def split(text: str) -> list[str]:

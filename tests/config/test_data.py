@@ -140,6 +140,9 @@ def test_options_of_a_task_reach_it(tmp_path):
     config, _ = parse_arguments(["--data.task", "arithmetic", "--data.digits", "3"], "test")
     assert isinstance(config.data, ArithmeticData)
     assert config.data.digits == 3
+    given = ["--config", str(file), "--data.task", "multilabel"]
+    config, _ = parse_arguments([*given, "--data.fields", "text=a,labels=b"], "test")
+    assert MultilabelData.of(config).field_names == {"text": "a", "labels": "b"}
     given = ["--data.task", "corpus", "--data.blend", "[a:0.7, b]", "--data.tokenizer", "t.model"]
     config, _ = parse_arguments(given, "test")
     assert [source.weight for source in CorpusData.of(config).blend or ()] == [0.7, 1.0]

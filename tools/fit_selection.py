@@ -24,6 +24,7 @@ from pretrain.config import PROBED, parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.paths import path_argument
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
@@ -124,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: rank {rank}: {error}" if rank else f"error: {error}", file=sys.stderr)
         return 2
     if rank == 0:
-        print(json.dumps(report) if options.json else _text(report))
+        print(json_text(report) if options.json else _text(report))
     return 0
 
 

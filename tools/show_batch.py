@@ -10,7 +10,6 @@ stands between the marks >> and <<.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.paths import path_argument
 from pretrain.run_files import CHECKPOINTS, CONFIG, SKIPPED
 from pretrain.selection.schedule import SelectionSchedule
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(found) if options.json else as_text(found))
+    print(json_text(found) if options.json else as_text(found))
     return 0
 
 

@@ -10,7 +10,6 @@ Needs scikit-learn: pip install scikit-learn.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pretrain.config import Config, parse_arguments
 from pretrain.console import run_program
 from pretrain.data.tokenizers import split_words
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.progress import progress_bar
 from pretrain.ragged import Documents
 from pretrain.tasks.multilabel.config import MultilabelData
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _text(report))
+    print(json_text(report) if options.json else _text(report))
     return 0
 
 

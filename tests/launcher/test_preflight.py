@@ -35,19 +35,21 @@ def ranks(members: list[int], world: int = 3) -> dict[int, subprocess.Popen[str]
 
 @pytest.mark.distributed
 def test_nodes_that_are_missing_or_hang_are_named_in_time():
-    began = time.monotonic()
-    missing, hanging, headless = ranks([0, 1]), ranks([0, 1, 2]), ranks([1])
-    hanging[1].send_signal(signal.SIGSTOP)
     said = {}
-    for name, started, rank in (
-        ("missing", missing, 0), ("hanging", hanging, 0), ("headless", headless, 1)
+    for name, members, hangs, speaks in (
+        ("missing", [0, 1], None, 0), ("hanging", [0, 1, 2], 1, 0), ("headless", [1], None, 1)
     ):  # fmt: skip
-        said[name] = started[rank].communicate()[0]
-        assert started[rank].returncode == 1
-    assert time.monotonic() - began < SECONDS + 30  # torch has to start as well
-    hanging[1].kill()
-    for process in (missing[1], hanging[1], hanging[2]):
-        process.communicate()
+        began = time.monotonic()
+        started = ranks(members)
+        if hangs is not None:
+            started[hangs].send_signal(signal.SIGSTOP)
+        said[name] = started[speaks].communicate()[0]
+        assert started[speaks].returncode == 1
+        assert time.monotonic() - began < SECONDS + 30  # torch has to start as well
+        if hangs is not None:
+            started[hangs].kill()
+        for process in started.values():
+            process.communicate()
     assert said["missing"].splitlines() == [
         f"error: after {SECONDS} s, these did not reach the first node: node n2 (rank 2)"
     ]

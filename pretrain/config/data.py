@@ -106,6 +106,15 @@ class DataSection(Section):
         """
         return text
 
+    def answer(self, tokenizer: Any, natural: Sequence[int]) -> str | None:
+        """What a model wrote, once it is in natural order, where tokens are not shown as text.
+
+        Args:
+            tokenizer: of the model's tokens.
+            natural: tokens of an answer.
+        """
+        return None
+
     def remade_tokenizer(self, config: Any) -> Any:
         """The tokenizer of a model's tokens, made again from the training texts.
 
@@ -157,14 +166,15 @@ class TokenizerFile(DataSection):
     training texts by frequency if not given (a corpus needs the one that it was prepared with)."""
 
 
-class TextFiles(TokenizerFile, HeldOutShare):
-    """Texts are read from a file and tokenized when the run begins."""
+class ExampleFiles(HeldOutShare):
+    """Examples are read from files when the run begins."""
 
     path: Path | None = None
-    """Texts: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or
-    Parquet with `text` and, where labels are learned, `labels`; or plain text (.txt)."""
+    """Examples: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or
+    Parquet with `text` and, where labels are learned, `labels`, or with a record's fields; or plain
+    text (.txt)."""
     test_path: Path | None = None
-    """Held-out texts; a share of `path` if not given."""
+    """Held-out examples; a share of `path` if not given."""
     vocabulary: PositiveInt = 8192
     """Words that are kept where no tokenizer is given."""
 
@@ -175,6 +185,10 @@ class TextFiles(TokenizerFile, HeldOutShare):
                 f"data.task {self.task} needs data.path, the file that holds the training texts"
             )
         return self
+
+
+class TextFiles(TokenizerFile, ExampleFiles):
+    """Texts are read from a file and tokenized when the run begins."""
 
 
 def default_task() -> str:

@@ -98,7 +98,7 @@ BAD = {
     "another type": ({"source": {"a": "1", "b": "x."}, "target": {"sum": 6, "odd": True}},
         'source: the field a is "1", expected a number, true or false as in the other records'),
     "no whole number": ({"source": {"a": 1.5, "b": "x."}, "target": {"sum": 6, "odd": True}},
-        "source: the field a is '1.5', expected a whole number without leading zeros; other values"),
+        "source: the field a is '1.5', expected a whole number without leading zeros"),
     "a list": ({"source": {"a": [1], "b": "x."}, "target": {"sum": 6, "odd": True}},
         "source: the field a is '[1]'; expected a text, a number, true, false or null"),
     "no target": ({"source": {"a": 1, "b": "x."}},

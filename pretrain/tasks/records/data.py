@@ -192,7 +192,7 @@ def _record(where: str, values: dict[str, Any], data: RecordsData) -> Record:
                     f"{where}: {name}: the field {field} is {shortened(value)}; expected a text, a "
                     "number, true, false or null"
                 )
-    return Record(where, *sides, plain)
+    return Record(where, sides[0], sides[1], plain)
 
 
 def field_names(records: Sequence[Record], side: str, data: RecordsData) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ import pytest
 
 from pretrain.config import Config, load_config
 from pretrain.distributed.ranks import discover
+from pretrain.errors import ConfigError
 from pretrain.main import main
+from pretrain.planning.plan import vocabulary_of
 from pretrain.testing.processes import run_gang
 from tools.export_hf import main as export_hf
 from tools.generate import main as generate
@@ -234,4 +236,5 @@ def test_a_plan_counts_the_table_where_the_fields_are_told():
     assert cells == 4 * 16 * 16  # with a sign
     for unknown in (config_of(), config_of(source=["a"], target=["b"])):
         assert unknown.data.table_cells(unknown.selection, 16, 1) is None
-    assert known.data.title() == "records of r.jsonl"
+    with pytest.raises(ConfigError, match=r"the tokenizer is made of the data, .* set model\.voc"):
+        vocabulary_of(known)

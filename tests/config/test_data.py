@@ -79,7 +79,10 @@ def test_the_file_of_a_run_that_wrote_the_fields_of_all_tasks_is_read(data):
         ({"task": "text", "path": "a", "digits": "many"}, "data.digits many is of no use to data"),
         (CORPUS | {"split_seed": 1}, "data.split_seed 1 is of no use to data.task corpus"),
         ({"task": "text"}, "data.task text needs data.path, the file that holds the training"),
-        ({"task": "texts"}, "data.task texts is not known; use arithmetic, multilabel, records, text, co"),
+        (
+            {"task": "texts"},
+            "data.task texts is not known; use arithmetic, multilabel, records, text, co",
+        ),
         ({"task": "text", "path": "a", "pathz": "b"}, "data.pathz; did you mean data.path?"),
         (CORPUS | {"blend": [{"prefx": "a"}]}, "data.blend.0.prefx; did you mean data.blend.0.pr"),
         ({"digits": 0}, "data.digits: input should be greater than or equal to 1 (found 0)"),

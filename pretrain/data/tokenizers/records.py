@@ -88,7 +88,7 @@ class Field(BaseModel):
         if self.kind == "string" and (odd := set(parts) - set(self.values)):
             raise ValueError(
                 f"the field {self.name} is {shortened(value)}, with the character {min(odd)!r} "
-                f"that no training record has there; name it in data.fields.{self.name}.values"
+                f"that no training record has there; name it in data.field_settings.{self.name}.values"
             )
         return (*parts, *(EMPTY,) * (self.width - len(parts)))
 
@@ -136,7 +136,7 @@ class Field(BaseModel):
             few = ", ".join(map(shortened, self.values[:5])) + (", ..." if self.values[5:] else "")
             raise ValueError(
                 f"the field {self.name} is {shortened(text)}, which is none of its categories "
-                f"({few}); name it in data.fields.{self.name}.values"
+                f"({few}); name it in data.field_settings.{self.name}.values"
             )
         return text
 
@@ -145,7 +145,7 @@ class Field(BaseModel):
         if found is None or text == "-0":
             raise ValueError(
                 f"the field {self.name} is {shortened(value)}, expected a whole number without "
-                f"leading zeros; other values need data.fields.{self.name}.kind category"
+                f"leading zeros; other values need data.field_settings.{self.name}.kind category"
             )
         minus, digits = found.groups()
         if minus and not self.signed:
@@ -161,7 +161,7 @@ class Field(BaseModel):
             what = "digits" if self.kind == "number" else "characters"
             raise ValueError(
                 f"the field {self.name} is {shortened(value)}, wider than its {self.width} {what}; "
-                f"raise data.fields.{self.name}.width to {len(parts)}"
+                f"raise data.field_settings.{self.name}.width to {len(parts)}"
             )
 
 

@@ -58,7 +58,7 @@ class RecordsData(FixedWidthData, ExampleFiles):
     they also name columns of files whose records are not parted in two."""
     target: tuple[str, ...] = ()
     """Fields of the target in their natural order; those of the first record if not given."""
-    fields: dict[str, FieldSettings] = Field(default_factory=dict)
+    field_settings: dict[str, FieldSettings] = Field(default_factory=dict)
     """By name, what a field's values are; told from data.path if not given."""
     missing: Literal["refuse", "category"] = "refuse"
     """A value that is missing or null: refuse it, or have it as one more category."""
@@ -102,7 +102,7 @@ class RecordsData(FixedWidthData, ExampleFiles):
 
     def _units(self, names: Sequence[str]) -> int:
         """Units of these fields; 0 where they are not known. A number may have a sign."""
-        given = [self.fields.get(name, FieldSettings()) for name in names]
+        given = [self.field_settings.get(name, FieldSettings()) for name in names]
         if any(each.kind in (None, "text") for each in given):
             return 0
         if any(each.width is None and each.kind != "category" for each in given):

@@ -237,12 +237,12 @@ def _fields(
     """The fields of both sides; what has one name in both has values of one kind.
 
     Raises:
-        ConfigError: a field cannot be told, or data.fields names one that is not there.
+        ConfigError: a field cannot be told, or data.field_settings names one that is not there.
     """
     there = set(names["source"]) | set(names["target"])
-    if unknown := [name for name in data.fields if name not in there]:
+    if unknown := [name for name in data.field_settings if name not in there]:
         raise ConfigError(
-            f"data.fields names {unknown[0]}, but the records of {data.path} have the fields "
+            f"data.field_settings names {unknown[0]}, but the records of {data.path} have the fields "
             f"{', '.join((*names['source'], *names['target']))}"
         )
     optional = data.missing == "category"
@@ -256,7 +256,7 @@ def _fields(
                 for record in records
                 if record.side(each).get(name) is not None
             ]
-            settings = data.fields.get(name)
+            settings = data.field_settings.get(name)
             if settings is None and side == "source" and records[0].plain:
                 settings = FieldSettings(kind="text")
             field = infer(name, values, settings, optional)
@@ -264,7 +264,7 @@ def _fields(
                 raise ConfigError(
                     f"data.path {data.path}: the target's field {name} has texts of up to "
                     f"{max(map(len, map(str, values)))} characters, which are not written unit by "
-                    f"unit; shorten them, or set data.fields.{name}.kind to string or category"
+                    f"unit; shorten them, or set data.field_settings.{name}.kind to string or category"
                 )
             fields[side].append(field)
     return fields

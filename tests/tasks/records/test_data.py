@@ -128,9 +128,9 @@ def test_a_record_unlike_the_others_is_refused_by_its_line(tmp_path, name):
 )
 def test_a_held_out_value_that_training_has_not_is_refused_by_its_line(tmp_path, change, said):
     test_path = write(tmp_path / "t.jsonl", [GOOD[0], {**GOOD[0], **change}])
-    settings = {"fields": {"b": {"kind": "category" if "category" in said else "string"}}}
+    settings = {"field_settings": {"b": {"kind": "category" if "category" in said else "string"}}}
     if "none of its cat" in said:
-        settings["fields"]["b"]["kind"] = "category"
+        settings["field_settings"]["b"]["kind"] = "category"
     with pytest.raises(UserError) as error:
         dataset(tmp_path, GOOD, test_path=test_path, **settings)
     assert str(error.value).startswith(f"{test_path}, line 2: {said}")
@@ -139,7 +139,7 @@ def test_a_held_out_value_that_training_has_not_is_refused_by_its_line(tmp_path,
 def test_what_a_field_is_can_be_told(tmp_path):
     test_path = write(tmp_path / "t.jsonl", [{**GOOD[0], "source": {"a": 123, "b": "w."}}])
     told = {"a": {"width": 3}, "b": {"kind": "category", "values": ["w."]}}
-    found = dataset(tmp_path, GOOD, test_path=test_path, fields=told)
+    found = dataset(tmp_path, GOOD, test_path=test_path, field_settings=told)
     decoded = found.tokenizer.decode(found.test.source[0], specials=True)
     assert decoded == "1 2 3 w. <plan>"
 
@@ -147,7 +147,7 @@ def test_what_a_field_is_can_be_told(tmp_path):
 @pytest.mark.parametrize(
     "records, settings, said",
     [
-        (GOOD, {"fields": {"c": {}}}, r"data.fields names c, but .* the fields a, b, sum, odd"),
+        (GOOD, {"field_settings": {"c": {}}}, r"data.field_settings names c, but .* the fields a, b, sum, odd"),
         ([{"source": {}, "target": {"t": 1}}], {}, r"line 1: source has no field"),
         ([], {}, r"r.jsonl is empty; expected"),
         ([{"source": "q", "target": {"t": "a long answer of many words, " * 3}}], {},
@@ -169,8 +169,8 @@ def test_plain_text_has_no_fields(tmp_path):
     "settings, said",
     [
         ({"source": ["a", "a"]}, "data.source names a twice"),
-        ({"fields": {"a": {"kind": "category", "width": 2}}}, "width 2 is of no use"),
-        ({"fields": {"a": {"values": ["x"]}}}, "values x need kind"),
+        ({"field_settings": {"a": {"kind": "category", "width": 2}}}, "width 2 is of no use"),
+        ({"field_settings": {"a": {"values": ["x"]}}}, "values x need kind"),
         ({"path": None}, "needs data.path"),
     ],
 )

@@ -84,7 +84,7 @@ def test_kinds_are_told_from_values():
 @pytest.mark.parametrize(
     "made, value, said",
     [
-        ({"of": [12, 7]}, 123, "wider than its 2 digits; raise data.fields.f.width to 3"),
+        ({"of": [12, 7]}, 123, "wider than its 2 digits; raise data.field_settings.f.width to 3"),
         ({"of": [12, 7]}, -1, "below 0, but has no sign"),
         ({"of": [12, 7]}, "7", 'is "7", expected a number, true or false'),
         ({"of": ["12", "7"]}, "07", "without leading zeros"),

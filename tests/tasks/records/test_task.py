@@ -37,7 +37,7 @@ def settings(path: Path, directory: Path, **training: object) -> dict:
     return {
         "model": {"layers": 2, "hidden_size": 32, "sequence_length": 20},
         "data": {"task": "records", "path": str(path), "informative_words": 4,
-                 "fields": {"said": {"kind": "text"}}},
+                 "field_settings": {"said": {"kind": "text"}}},
         "optimizer": {"warmup_steps": 1},
         "training": {"steps": 4, "global_batch": 16, **training},
         "checkpoint": {"save_every": 2, "keep_last": 0},
@@ -55,7 +55,7 @@ def train(path: str, directory: str) -> None:
 def arguments(values: dict, prefix: str = "") -> list[str]:
     found: list[str] = []
     for name, value in values.items():
-        if isinstance(value, dict) and name != "fields":
+        if isinstance(value, dict) and name != "field_settings":
             found += arguments(value, f"{prefix}{name}.")
         else:
             written = value if isinstance(value, str) else json.dumps(value)
@@ -219,7 +219,7 @@ def test_an_order_that_cannot_be_found_is_refused(tmp_path, capsys, strategy, es
     chosen = {"strategy": strategy} | ({"estimator": estimator} if estimator else {})
     values = settings(path, tmp_path / "run") | {"selection": chosen}
     values["model"]["sequence_length"] = 60
-    values["data"].pop("fields")
+    values["data"].pop("field_settings")
     assert main(arguments(values)) == 2
     assert said in capsys.readouterr().err
 
@@ -231,7 +231,7 @@ def config_of(**data: object) -> Config:
 
 def test_a_plan_counts_the_table_where_the_fields_are_told():
     fields = {"a": {"kind": "number", "width": 3}, "b": {"kind": "category"}}
-    known = config_of(source=["a"], target=["b"], fields=fields)
+    known = config_of(source=["a"], target=["b"], field_settings=fields)
     cells = known.data.table_cells(known.selection, 16, 1)
     assert cells == 4 * 16 * 16  # with a sign
     for unknown in (config_of(), config_of(source=["a"], target=["b"])):

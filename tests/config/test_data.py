@@ -13,6 +13,7 @@ from pretrain.config.data import section_of
 from pretrain.errors import ConfigError
 from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.multilabel.config import MultilabelData
+from pretrain.tasks.records.config import RecordsData
 from pretrain.tasks.text.config import CorpusData, TextData
 
 TOY = "tests.config.toy:ToyData"
@@ -109,7 +110,7 @@ def test_problems_of_data_are_named_beside_others():
 
 def test_every_field_of_every_task_is_an_option_with_its_help(capsys):
     fields = options_class().model_fields["data"].annotation.model_fields
-    assert {"task", *EVERY_FIELD} == set(fields)
+    assert {"task", *EVERY_FIELD, *RecordsData.model_fields} == set(fields)
     with pytest.raises(SystemExit):
         parse_arguments(["--help"], "test")
     printed = " ".join(capsys.readouterr().out.split())

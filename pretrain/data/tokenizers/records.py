@@ -88,7 +88,8 @@ class Field(BaseModel):
         if self.kind == "string" and (odd := set(parts) - set(self.values)):
             raise ValueError(
                 f"the field {self.name} is {shortened(value)}, with the character {min(odd)!r} "
-                f"that no training record has there; name it in data.field_settings.{self.name}.values"
+                "that no training record has there; name it in "
+                f"data.field_settings.{self.name}.values"
             )
         return (*parts, *(EMPTY,) * (self.width - len(parts)))
 

@@ -242,8 +242,8 @@ def _fields(
     there = set(names["source"]) | set(names["target"])
     if unknown := [name for name in data.field_settings if name not in there]:
         raise ConfigError(
-            f"data.field_settings names {unknown[0]}, but the records of {data.path} have the fields "
-            f"{', '.join((*names['source'], *names['target']))}"
+            f"data.field_settings names {unknown[0]}, but the records of {data.path} have the "
+            f"fields {', '.join((*names['source'], *names['target']))}"
         )
     optional = data.missing == "category"
     fields: dict[str, list[Field]] = {side: [] for side in SIDES}
@@ -264,7 +264,8 @@ def _fields(
                 raise ConfigError(
                     f"data.path {data.path}: the target's field {name} has texts of up to "
                     f"{max(map(len, map(str, values)))} characters, which are not written unit by "
-                    f"unit; shorten them, or set data.field_settings.{name}.kind to string or category"
+                    f"unit; shorten them, or set data.field_settings.{name}.kind to string or "
+                    "category"
                 )
             fields[side].append(field)
     return fields

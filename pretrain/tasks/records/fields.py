@@ -41,13 +41,13 @@ def infer(
     kind = settings.kind or _kind(texts, quoted, whole)
     if kind in ("string", "text") and not quoted:
         raise ConfigError(
-            f"data.field_settings.{name}.kind {kind}: its values are no texts, such as {texts[0]}; use "
-            "number or category, or write texts"
+            f"data.field_settings.{name}.kind {kind}: its values are no texts, such as {texts[0]}; "
+            "use number or category, or write texts"
         )
     if kind == "category" and not whole and len(set(texts)) > MOST_CATEGORIES:
         raise ConfigError(
-            f"data.field_settings: {name} has {len(set(texts)):,} distinct values such as {texts[0]}, too "
-            "many for categories; round them, or write them as texts"
+            f"data.field_settings: {name} has {len(set(texts)):,} distinct values such as "
+            f"{texts[0]}, too many for categories; round them, or write them as texts"
         )
     signed = kind == "number" and any(text.startswith("-") for text in texts)
     return Field(

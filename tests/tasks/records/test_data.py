@@ -147,7 +147,7 @@ def test_what_a_field_is_can_be_told(tmp_path):
 @pytest.mark.parametrize(
     "records, settings, said",
     [
-        (GOOD, {"field_settings": {"c": {}}}, r"data.field_settings names c, but .* the fields a, b, sum, odd"),
+        (GOOD, {"field_settings": {"c": {}}}, r"names c, but .* the fields a, b, sum, odd"),
         ([{"source": {}, "target": {"t": 1}}], {}, r"line 1: source has no field"),
         ([], {}, r"r.jsonl is empty; expected"),
         ([{"source": "q", "target": {"t": "a long answer of many words, " * 3}}], {},

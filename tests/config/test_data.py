@@ -114,7 +114,7 @@ def test_every_field_of_every_task_is_an_option_with_its_help(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--help"], "test")
     printed = " ".join(capsys.readouterr().out.split())
-    assert "--data.task {arithmetic,multilabel,text,corpus}" in printed
+    assert "--data.task {arithmetic,multilabel,records,text,corpus}" in printed
     assert "Digits of each operand, zero-padded. (arithmetic) (default: 2)" in printed
     assert "corpus (a blend of what tools.preprocess_data wrote)" in printed
 

@@ -19,6 +19,7 @@ from pydantic import (
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -189,6 +190,44 @@ class ExampleFiles(HeldOutShare):
 
 class TextFiles(TokenizerFile, ExampleFiles):
     """Texts are read from a file and tokenized when the run begins."""
+
+    fields: str | None = None
+    """The fields or columns that are read, where they have other names: text=NAME,labels=NAME."""
+
+    read_fields: ClassVar[tuple[str, ...]] = ("text",)
+    """What `fields` may name."""
+
+    @property
+    def field_names(self) -> dict[str, str]:
+        """The name in the files of each field that is read."""
+        named = dict(_named(part) for part in self.fields.split(",")) if self.fields else {}
+        return {name: named.get(name, name) for name in self.read_fields}
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """A file may have a mapping."""
+        if isinstance(value, dict):
+            return ",".join(f"{name}={field}" for name, field in value.items())
+        return value
+
+    @field_validator("fields", mode="after")
+    @classmethod
+    def _known_fields(cls, value: str | None) -> str | None:
+        parts = [_named(part) for part in value.split(",")] if value is not None else []
+        names = [name for name, _ in parts]
+        for name, field in parts:
+            if name not in cls.read_fields or not field or names.count(name) > 1:
+                raise ValueError(
+                    f"data.fields {value!r}: expected each of {', '.join(cls.read_fields)} at most "
+                    f"once, for example {','.join(f'{x}=COLUMN' for x in cls.read_fields)}"
+                )
+        return value
+
+
+def _named(part: str) -> tuple[str, str]:
+    name, _, field = part.partition("=")
+    return name.strip(), field.strip()
 
 
 def default_task() -> str:

@@ -17,7 +17,6 @@ Examples are distinct. With --test, that file gets examples of its own, none of 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ import numpy as np
 
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools.data.debtags import positive
 
 
@@ -74,10 +74,10 @@ def distinct(
             "--examples, or raise --nodes"
         )
     random = np.random.default_rng(seed)
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     while len(seen) < count:
         record = star(paths, length, nodes, random)
-        key = json.dumps(record["source"])
+        key = tuple(record["source"].values())
         if key not in seen:
             seen.add(key)
             yield record
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(
-        json.dumps(report)
+        json_text(report)
         if options.json
         else f"{report['examples']:,} examples in {report['out']}, {report['test']:,} held out"
     )

@@ -26,6 +26,7 @@ from typing import Any
 
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools.data.debtags import positive
 
 DROPPED = ("held out", "repeated", "repeated held out", "without an answer")
@@ -52,7 +53,7 @@ def items(
     # The package checks settings by assert, and names by ValueError and TypeError.
     except (AssertionError, ValueError, TypeError) as error:
         raise UserError(
-            f"--task {task} {json.dumps(dict(settings))}: {error}; "
+            f"--task {task} {dict(settings)}: {error}; "
             "reasoning_gym.factory.DATASETS has the tasks, their configurations the settings"
         ) from error
     for number in range(size):
@@ -60,7 +61,7 @@ def items(
         if not isinstance(item["answer"], str) or not item["question"].strip():
             raise UserError(
                 f"--task {task}: the answer of item {seed + number} is "
-                f"{json.dumps(item['answer'], default=str)[:60]}, expected a text; choose another"
+                f"{item['answer']!r:.60}, expected a text; choose another"
             )
         yield item["question"], item["answer"]
 
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
         return 0
     dropped = ", ".join(f"{name} {count:,}" for name, count in report["dropped"].items())
     print(

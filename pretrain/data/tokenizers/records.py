@@ -197,6 +197,7 @@ class RecordTokenizer(ListTokenizer):
 
     kind = "fields"
     separator = " "
+    lossless = False  # of a prompt, values are read
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ Equal sources lie on one side of the split. What the fields are is told from all
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -55,7 +54,7 @@ class Record:
     @property
     def key(self) -> str:
         """Equal for equal sources."""
-        return json.dumps(self.source, sort_keys=True)
+        return repr(sorted(self.source.items()))
 
 
 class RecordDataset:

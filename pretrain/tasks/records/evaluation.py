@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pretrain.data.tokenizers.records import Field
+from pretrain.files import json_text
 from pretrain.tasks.fixed_width.evaluation import PositionEvaluator
 from pretrain.tasks.records.data import RecordDataset
 
@@ -60,6 +60,6 @@ def _words(fields: Sequence[Field], units: Sequence[str]) -> dict[str, str]:
 
 def _values(record: Mapping[str, Any]) -> dict[str, str]:
     return {
-        name: "no value" if isinstance(value, Exception) else json.dumps(value, ensure_ascii=False)
+        name: "no value" if isinstance(value, Exception) else json_text(value, ascii_only=False)
         for name, value in record.items()
     }

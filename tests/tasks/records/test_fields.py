@@ -147,6 +147,7 @@ def test_the_tokenizer_comes_back_from_its_file_and_reads_prompts(tmp_path):
     assert isinstance(again, RecordTokenizer)
     assert (again.source, again.target, again.tokens) == (source, target, tokenizer.tokens)
     assert again.fingerprint == tokenizer.fingerprint
+    assert not again.lossless
     ids = again.encode('{"year": 42, "said": "red hat"}')
     assert again.decode(ids, specials=True) == "0 0 4 2 red <unk> <empty> <plan>"
     assert again.as_json(again.ids(["A", "7"])) == '{"code": "A7"}'

@@ -72,7 +72,7 @@ def test_what_cannot_be_made_is_refused_and_nothing_written(tmp_path, capsys, pa
     given = ["--out", str(out), "--test", str(test), "--size", "9", "--test-size", "9"]
     for task, said in (
         ("unknown", "--task unknown {}: Dataset 'unknown' not registered"),
-        ("none", "the answer of item 9 is null, expected a text"),
+        ("none", "the answer of item 9 is None, expected a text"),
     ):
         assert main([*given, "--task", task]) == 2
         assert said in capsys.readouterr().err

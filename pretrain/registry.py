@@ -13,6 +13,7 @@ from typing import Any
 TASKS: dict[str, str] = {
     "arithmetic": "pretrain.tasks.arithmetic.config:ArithmeticData",
     "multilabel": "pretrain.tasks.multilabel.config:MultilabelData",
+    "records": "pretrain.tasks.records.config:RecordsData",
     "text": "pretrain.tasks.text.config:TextData",
     "corpus": "pretrain.tasks.text.config:CorpusData",
 }

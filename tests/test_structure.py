@@ -158,7 +158,8 @@ UNCHECKED_JSON = {
     "pretrain.files",  # json_text itself
     "pretrain.data.jsonl",  # allow_nan=False
     # Text, numbers that are whole, or what is hashed, whose spelling must not change.
-    "pretrain.data.records", "pretrain.data.tokenizers.base", "pretrain.data.tokenizers.vocabulary",
+    "pretrain.data.records", "pretrain.data.tokenizers.base", "pretrain.data.tokenizers.records",
+    "pretrain.data.tokenizers.vocabulary",
     "pretrain.distributed.meeting", "pretrain.locks", "pretrain.selection.fitter",
     "pretrain.selection.selector", "pretrain.selection.table.manifest",
     "pretrain.selection.table.store", "pretrain.tasks.presentation", "pretrain.tasks.text.corpus",

@@ -33,7 +33,7 @@ from tools.hf.facts import facts_of
 from tools.hf.folders import CONFIG, INDEX, SINGLE
 from tools.hf.mapping import Link
 from tools.hf.settings import config_json
-from tools.hf.tokenizer_json import differing, tokenizer_config, tokenizer_json
+from tools.hf.tokenizer_json import differing, is_known, tokenizer_config, tokenizer_json
 from tools.hf.trained import Trained
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -56,8 +56,14 @@ def export(
         What is to be said of it.
 
     Raises:
-        UserError: the folder holds something, cannot be written, or a weight cannot be read.
+        UserError: the folder holds something, cannot be written, a weight cannot be read, or the
+            tokenizer has no such file.
     """
+    if not is_known(trained.tokenizer):
+        raise UserError(
+            f"{trained.folder}: a model of {trained.config.data.title()} reads fields, which a "
+            "tokenizer.json cannot say; ask it with tools.generate --checkpoint"
+        )
     try:
         with folder_whole(out) as partial:
             return _write(trained, partial, dtype, shard_bytes)

@@ -43,8 +43,11 @@ def from_checkpoint(
         def answer(prompt: str) -> str:
             restorer.check(prompt)
             written = restorer.write(tokenizer.encode(prompt).tolist(), model, most)
-            chosen = written if raw else restorer.restore(written)
-            return restorer.show(chosen, tokenizer.decode, raw)
+            if raw:
+                return restorer.show(written, tokenizer.decode, raw)
+            natural = restorer.restore(written)
+            told: str | None = trained.config.data.answer(tokenizer, natural)
+            return restorer.show(natural, tokenizer.decode, raw) if told is None else told
 
         yield answer
 

@@ -107,6 +107,15 @@ class DataSection(Section):
         """
         return text
 
+    def answer(self, tokenizer: Any, natural: Sequence[int]) -> str | None:
+        """What a model wrote, once it is in natural order, where tokens are not shown as text.
+
+        Args:
+            tokenizer: of the model's tokens.
+            natural: tokens of an answer.
+        """
+        return None
+
     def remade_tokenizer(self, config: Any) -> Any:
         """The tokenizer of a model's tokens, made again from the training texts.
 
@@ -159,18 +168,32 @@ class TokenizerFile(DataSection):
     training texts by frequency if not given (a corpus needs the one that it was prepared with)."""
 
 
-class TextFiles(TokenizerFile, HeldOutShare):
-    """Texts are read from a file and tokenized when the run begins."""
+class ExampleFiles(HeldOutShare):
+    """Examples are read from files when the run begins."""
 
     path: Path | None = None
-    """Texts: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or
-    Parquet with `text` and, where labels are learned, `labels`; or plain text (.txt)."""
-    fields: str | None = None
-    """The fields or columns that are read, where they have other names: text=NAME,labels=NAME."""
+    """Examples: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or
+    Parquet with `text` and, where labels are learned, `labels`, or with a record's fields; or plain
+    text (.txt)."""
     test_path: Path | None = None
-    """Held-out texts; a share of `path` if not given."""
+    """Held-out examples; a share of `path` if not given."""
     vocabulary: PositiveInt = 8192
     """Words that are kept where no tokenizer is given."""
+
+    @model_validator(mode="after")
+    def _path_given(self) -> Self:
+        if self.path is None:
+            raise ValueError(
+                f"data.task {self.task} needs data.path, the file that holds the training texts"
+            )
+        return self
+
+
+class TextFiles(TokenizerFile, ExampleFiles):
+    """Texts are read from a file and tokenized when the run begins."""
+
+    fields: str | None = None
+    """The fields or columns that are read, where they have other names: text=NAME,labels=NAME."""
 
     read_fields: ClassVar[tuple[str, ...]] = ("text",)
     """What `fields` may name."""
@@ -201,14 +224,6 @@ class TextFiles(TokenizerFile, HeldOutShare):
                     f"once, for example {','.join(f'{x}=COLUMN' for x in cls.read_fields)}"
                 )
         return value
-
-    @model_validator(mode="after")
-    def _path_given(self) -> Self:
-        if self.path is None:
-            raise ValueError(
-                f"data.task {self.task} needs data.path, the file that holds the training texts"
-            )
-        return self
 
 
 def _named(part: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pretrain.config.data import TextFiles
+from pretrain.config.data import ExampleFiles, TextFiles
 from pretrain.data.tokenizers import Tokenizer, WordTokenizer, load_tokenizer, split_words
 from pretrain.errors import ConfigError
 
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def hold_out(
-    config: TextFiles,
+    config: ExampleFiles,
     read: Callable[[Path], list[Item]],
     text_of: Callable[[Item], str],
     noun: str,

@@ -108,10 +108,12 @@ def vocabulary_of(config: Config) -> int:
             "model.vocabulary_size"
         ) from None
     if size is None:
-        unnamed = getattr(config.data, "tokenizer", None) is None
-        why = "names no file" if unnamed else "alone does not say it"
+        why = "the tokenizer is made of the data"
+        if hasattr(config.data, "tokenizer"):
+            named = config.data.tokenizer is not None
+            why = f"data.tokenizer {'alone does not say it' if named else 'names no file'}"
         raise ConfigError(
-            f"model.vocabulary_size is not given and data.tokenizer {why}, so that the size of the "
-            "embedding is not known before the texts are read; set model.vocabulary_size"
+            f"model.vocabulary_size is not given and {why}, so that the size of the embedding is "
+            "not known before the data are read; set model.vocabulary_size"
         )
     return config.vocabulary_size(size)

@@ -13,6 +13,7 @@ from pretrain.config.data import section_of
 from pretrain.errors import ConfigError
 from pretrain.tasks.arithmetic.config import ArithmeticData
 from pretrain.tasks.multilabel.config import MultilabelData
+from pretrain.tasks.records.config import RecordsData
 from pretrain.tasks.text.config import CorpusData, TextData
 
 TOY = "tests.config.toy:ToyData"
@@ -79,7 +80,10 @@ def test_the_file_of_a_run_that_wrote_the_fields_of_all_tasks_is_read(data):
         ({"task": "text", "path": "a", "digits": "many"}, "data.digits many is of no use to data"),
         (CORPUS | {"split_seed": 1}, "data.split_seed 1 is of no use to data.task corpus"),
         ({"task": "text"}, "data.task text needs data.path, the file that holds the training"),
-        ({"task": "texts"}, "data.task texts is not known; use arithmetic, multilabel, text, co"),
+        (
+            {"task": "texts"},
+            "data.task texts is not known; use arithmetic, multilabel, records, text, co",
+        ),
         ({"task": "text", "path": "a", "pathz": "b"}, "data.pathz; did you mean data.path?"),
         (CORPUS | {"blend": [{"prefx": "a"}]}, "data.blend.0.prefx; did you mean data.blend.0.pr"),
         (
@@ -122,11 +126,11 @@ def test_problems_of_data_are_named_beside_others():
 
 def test_every_field_of_every_task_is_an_option_with_its_help(capsys):
     fields = options_class().model_fields["data"].annotation.model_fields
-    assert {"task", *EVERY_FIELD} == set(fields)
+    assert {"task", *EVERY_FIELD, *RecordsData.model_fields} == set(fields)
     with pytest.raises(SystemExit):
         parse_arguments(["--help"], "test")
     printed = " ".join(capsys.readouterr().out.split())
-    assert "--data.task {arithmetic,multilabel,text,corpus}" in printed
+    assert "--data.task {arithmetic,multilabel,records,text,corpus}" in printed
     assert "Digits of each operand, zero-padded. (arithmetic) (default: 2)" in printed
     assert "corpus (a blend of what tools.preprocess_data wrote)" in printed
 

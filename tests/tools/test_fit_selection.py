@@ -8,6 +8,7 @@ import pytest
 
 from pretrain.distributed.ranks import free_port
 from tests.data.corpora import made_up, save_letters, write_corpus
+from tools.data.path_star import main as path_star
 from tools.fit_selection import main
 
 SMOKE = "configs/smoke/multiplication.yaml"
@@ -53,6 +54,11 @@ def test_what_is_missing_is_said(capsys):
 
 def data_of(name: str, folder: Path) -> list[str]:
     """Options that a smoke configuration needs besides: corpora are made first."""
+    if name == "records":
+        files = [str(folder / side) for side in ("train.jsonl", "test.jsonl")]
+        star = ["--paths", "2", "--length", "4", "--nodes", "20", "--examples", "300"]
+        assert path_star(["--out", files[0], "--test", files[1], *star]) == 0
+        return ["--data.path", files[0], "--data.test_path", files[1]]
     if name != "corpus":
         return []
     prefix = write_corpus(folder / "c", made_up(200, seed=0))
@@ -60,9 +66,10 @@ def data_of(name: str, folder: Path) -> list[str]:
     return [*blend, "--data.tokenizer", str(save_letters(folder))]
 
 
-@pytest.mark.parametrize("name", ["multiplication", "debtags", "shakespeare", "corpus"])
+@pytest.mark.parametrize("name", ["multiplication", "debtags", "records", "shakespeare", "corpus"])
 def test_a_table_that_does_not_fit_is_one_line(tmp_path, capsys, name):
     arguments = ["--config", f"configs/smoke/{name}.yaml", *data_of(name, tmp_path)]
+    capsys.readouterr()
     out = tmp_path / "t"
     small = ["--selection.memory_gb", "1e-7"]
     assert main([*arguments, *small, "--out", str(out)]) == 2

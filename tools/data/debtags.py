@@ -3,6 +3,7 @@
     apt-get -o Acquire::Languages=en update
     python -m tools.data.debtags --out debtags.jsonl
     python -m tools.data.debtags --out data/debtags.sample.jsonl --sample 3000
+    python -m tools.data.debtags --out facets.jsonl --facets role,implemented-in,interface,use
 
 The text is the short description, a line end, and the long description. The field Package is not
 put in, for a name such as libfoo-perl gives its tags away; a description may still name it.
@@ -10,6 +11,10 @@ Labels are sorted by name. Dropped are placeholders of the tags' editors (`suite
 `devel::lang:TODO`, `special::not-yet-tagged`), what is no `facet::tag`, tags of fewer packages
 than --minimum, and packages that then have no tag. --minimum counts all packages, --sample comes
 after it.
+
+With --facets, texts are records: the target has a field for each facet, in the order given, with
+the package's tags of that facet ("c, python"), or "-" where it has none. Packages without a tag of
+any of the facets go.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ DUMP = ("apt-cache", "dumpavail")
 TRANSLATIONS = (
     "apt-get", "indextargets", *ENGLISH, "--format", "$(FILENAME)", "Created-By: Translations",
 )  # fmt: skip
+NONE = "-"
+"""Of a facet that a package has no tag of."""
 CAT = ("/usr/lib/apt/apt-helper", "cat-file")
 UPDATE = "apt-get -o Acquire::Languages=en update"
 
@@ -162,6 +169,16 @@ def name_hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+def records(packages: Iterable[Package], facets: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Packages with a field for each facet, for data.task records."""
+    for package in packages:
+        tags = [tag.split("::", 1) for tag in package.tags]
+        fields = {name: ", ".join(tag for facet, tag in tags if facet == name) for name in facets}
+        if any(fields.values()):
+            target = {name: told or NONE for name, told in fields.items()}
+            yield {"source": package.text, "target": target}
+
+
 def apt_lines() -> list[str]:
     """Entries of this machine's lists: long descriptions, where they are there, then packages."""
     packages = _run(DUMP)
@@ -187,9 +204,13 @@ def _run(command: Sequence[str]) -> list[str]:
 
 
 def make(
-    out: Path, minimum: int = 50, packages: Path | None = None, sample: int | None = None
+    out: Path,
+    minimum: int = 50,
+    packages: Path | None = None,
+    sample: int | None = None,
+    facets: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the labelled texts. Returns the counts."""
+    """Write the labelled texts, or records with these facets. Returns the counts."""
     lines = (line for _, line in read_lines(packages)) if packages else iter(apt_lines())
     found, counts = read_packages(lines)
     if not found:
@@ -200,12 +221,17 @@ def make(
     kept, dropped = select(found, minimum, sample)
     if not kept:
         raise UserError(f"no tag has {minimum} packages; choose a smaller --minimum")
-    write_jsonl(out, ({"text": package.text, "labels": package.tags} for package in kept))
+    known = sorted({tag.partition("::")[0] for package in kept for tag in package.tags})
+    if unknown := [facet for facet in facets if facet not in known]:
+        raise UserError(f"--facets {unknown[0]}: no tag has it; there are {', '.join(known)}")
+    labelled = ({"text": package.text, "labels": package.tags} for package in kept)
+    written = write_jsonl(out, records(kept, facets) if facets else labelled)
     sizes = Counter(len(package.tags) for package in kept)
     texts = Counter(package.text for package in kept)
     return {
         "out": str(out),
         "texts": len(kept),
+        "written": written,
         "tags": len({tag for package in kept for tag in package.tags}),
         "labels_per_text": {str(size): sizes[size] for size in sorted(sizes)},
         "labels": sum(size * count for size, count in sizes.items()),
@@ -231,7 +257,7 @@ def _report(report: dict[str, Any]) -> str:
         f"long descriptions: {report['long_descriptions']:,}; texts that another package has "
         f"too: {report['texts_repeated']:,}",
         f"dropped: {dropped}",
-        f"{report['bytes']:,} bytes in {report['out']}",
+        f"{report['written']:,} lines, {report['bytes']:,} bytes in {report['out']}",
     ]
     if not report["long_descriptions"]:
         lines.append(f"the lists have short descriptions only; for the long ones run {UPDATE}")
@@ -261,10 +287,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sample", type=positive, help="keep so many texts, by the SHA-256 of the package's name"
     )
+    parser.add_argument(
+        "--facets",
+        type=lambda text: tuple(dict.fromkeys(text.split(","))),
+        default=(),
+        help="write records with a field for each of these facets, parted by commas",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     try:
-        report = make(options.out, options.minimum, options.packages, options.sample)
+        report = make(
+            options.out, options.minimum, options.packages, options.sample, options.facets
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

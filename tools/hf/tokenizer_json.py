@@ -224,6 +224,12 @@ _BUILDERS: dict[Any, Callable[..., Any]] = {
 }
 
 
+def is_known(tokenizer: Tokenizer) -> bool:
+    """Whether there can be a `tokenizer.json` of it."""
+    text = tokenizer.text if isinstance(tokenizer, LabelTokenizer) else tokenizer
+    return type(text) in _BUILDERS
+
+
 def tokenizer_config(tokenizer: Tokenizer, length: int, named: bool) -> dict[str, Any]:
     """What stands beside a `tokenizer.json`.
 

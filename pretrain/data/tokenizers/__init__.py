@@ -9,6 +9,7 @@ from pretrain.data.tokenizers.files import check_ending, load_tokenizer, save_to
 from pretrain.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from pretrain.data.tokenizers.labels import LabelTokenizer
 from pretrain.data.tokenizers.pieces import SentencePieceTokenizer, train_pieces
+from pretrain.data.tokenizers.records import RecordTokenizer
 from pretrain.data.tokenizers.symbols import SymbolTokenizer
 from pretrain.data.tokenizers.vocabulary import CharacterTokenizer, WordTokenizer, split_words
 
@@ -19,6 +20,7 @@ __all__ = [
     "CharacterTokenizer",
     "HuggingFaceTokenizer",
     "LabelTokenizer",
+    "RecordTokenizer",
     "SentencePieceTokenizer",
     "SymbolTokenizer",
     "TextTokenizer",

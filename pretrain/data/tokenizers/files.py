@@ -10,6 +10,7 @@ from typing import Any
 from pretrain.data.tokenizers.base import TextTokenizer
 from pretrain.data.tokenizers.hugging_face import HuggingFaceTokenizer
 from pretrain.data.tokenizers.pieces import SentencePieceTokenizer
+from pretrain.data.tokenizers.records import RecordTokenizer
 from pretrain.data.tokenizers.vocabulary import (
     FORMAT,
     CharacterTokenizer,
@@ -116,10 +117,11 @@ def _from_json(path: Path, content: bytes) -> TextTokenizer:
 
 def _from_list(values: Any) -> TextTokenizer:
     kind = values.get("kind") if isinstance(values, dict) else None
-    if not isinstance(kind, str) or kind not in KINDS:
+    known = (*KINDS, RecordTokenizer.kind)
+    if not isinstance(kind, str) or kind not in known:
         found = f"kind {kind!r}" if kind is not None else "JSON without a kind"
         raise ValueError(
-            f"{found}; expected kind {' or '.join(KINDS)}, or Hugging Face's tokenizer.json"
+            f"{found}; expected kind {' or '.join(known)}, or Hugging Face's tokenizer.json"
         )
     if values.get("format") != FORMAT:
         raise ValueError(
@@ -128,4 +130,4 @@ def _from_list(values: Any) -> TextTokenizer:
     tokens = values.get("tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ValueError("tokens is no list of strings; train it again")
-    return KINDS[kind](tokens)
+    return RecordTokenizer.of(values) if kind == RecordTokenizer.kind else KINDS[kind](tokens)

@@ -21,35 +21,44 @@ class Examples:
         source: [n, S] int64 token ids of the sources.
         target: [n, U] int64 token ids of the targets, natural order.
         feature_columns: columns of `source` that carry information.
+        presence: [n, W] int64, 0 or 1: further features, as which words a source has.
     """
 
     source: np.ndarray
     target: np.ndarray
     feature_columns: tuple[int, ...]
+    presence: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     @property
     def features(self) -> np.ndarray:
-        """[n, J] the columns of the source that the selector counts."""
-        return self.source[:, list(self.feature_columns)]
+        """[n, J] what the selector counts: columns of the source, and what else is known of it."""
+        columns = self.source[:, list(self.feature_columns)]
+        return columns if self.presence is None else np.hstack([columns, self.presence])
 
     @cached_property
     def checksum(self) -> str:
         """SHA-256 of all tokens."""
         digest = hashlib.sha256(str((self.source.shape, self.target.shape)).encode())
-        for tokens in (self.source, self.target):
+        parts = (self.source, self.target, self.presence)
+        for tokens in (part for part in parts if part is not None):
             digest.update(np.ascontiguousarray(tokens, dtype=np.int64).tobytes())
         return digest.hexdigest()
 
     def shard(self, rank: int, ranks: int) -> Examples:
         """Every `ranks`-th example, from `rank` on."""
-        return Examples(self.source[rank::ranks], self.target[rank::ranks], self.feature_columns)
+        return self.take(slice(rank, None, ranks))
 
     def head(self, n: int | None) -> Examples:
         """The first n examples, or all."""
-        return Examples(self.source[:n], self.target[:n], self.feature_columns)
+        return self.take(slice(n))
+
+    def take(self, rows: slice | np.ndarray) -> Examples:
+        """The examples of these rows, in their order."""
+        presence = None if self.presence is None else self.presence[rows]
+        return Examples(self.source[rows], self.target[rows], self.feature_columns, presence)
 
 
 class Dataset(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,19 +47,33 @@ class PositionEvaluator:
         predicted = self._predict(mine, -(-len(held_out) // data.size))
         natural = selector.transform.restore(predicted)
         right = natural == mine.target
-        sums = np.concatenate([[len(mine), right.all(axis=1).sum()], right.sum(axis=0)])
+        wholes = self.wholes
+        parts = [right[:, list(units)].all(axis=1).sum() for units in wholes.values()]
+        sums = np.concatenate([[len(mine), right.all(axis=1).sum()], parts, right.sum(axis=0)])
         totals = torch.tensor(sums, dtype=torch.int64, device=self.topology.device)
         if data.size > 1:
             dist.all_reduce(totals, group=data.group)
-        count, exact, *units = totals.tolist()
+        count, exact, *others = totals.tolist()
+        scored, units = others[: len(wholes)], others[len(wholes) :]
         return Evaluation(
             headline="exact_match",
-            metrics=(Metric("exact_match", exact / count, "higher", "share"),),
+            metrics=(
+                Metric("exact_match", exact / count, "higher", "share"),
+                *(
+                    Metric(name, right / count, "higher", "share")
+                    for name, right in zip(wholes, scored, strict=True)
+                ),
+            ),
             unit_accuracy=tuple(unit / count for unit in units),
             examples=count,
             seconds=time.perf_counter() - started,
             samples=tuple(self._samples(mine, predicted, natural)),
         )
+
+    @property
+    def wholes(self) -> Mapping[str, Sequence[int]]:
+        """Units that are scored together, by the name of the metric: here, none."""
+        return {}
 
     def _predict(self, mine: Examples, longest_share: int) -> np.ndarray:
         """[n, units] predictions; every rank runs the same number of equal batches, as weights
@@ -76,14 +91,29 @@ class PositionEvaluator:
     def _samples(
         self, examples: Examples, predicted: np.ndarray, natural: np.ndarray
     ) -> list[dict[str, Any]]:
-        decode = self.dataset.tokenizer.decode
         return [
             {
-                "source": decode(examples.source[i]),
-                "target": decode(examples.target[i]),
-                "prediction": decode(natural[i]),
-                "raw": decode(predicted[i]),
+                **self.sample(examples.source[i], examples.target[i], natural[i], predicted[i]),
                 "correct": bool((natural[i] == examples.target[i]).all()),
             }
             for i in range(min(SAMPLES, len(examples)))
         ]
+
+    def sample(
+        self, source: np.ndarray, target: np.ndarray, natural: np.ndarray, raw: np.ndarray
+    ) -> dict[str, Any]:
+        """What is shown of an example, as JSON values.
+
+        Args:
+            source: [S] its tokens.
+            target, natural: [U] those that are right and those that were predicted, in natural
+                order.
+            raw: [U] as predicted.
+        """
+        decode = self.dataset.tokenizer.decode
+        return {
+            "source": decode(source),
+            "target": decode(target),
+            "prediction": decode(natural),
+            "raw": decode(raw),
+        }

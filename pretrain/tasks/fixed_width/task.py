@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pretrain.config import Config
+from pretrain.config import FITTED_STRATEGIES, PROBED, Config, SelectionConfig
 from pretrain.errors import ConfigError
+from pretrain.selection.estimators.chain import MOST_UNITS
+from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator
@@ -41,6 +43,7 @@ class FixedWidthTask(DatasetTask):
                 f"selection.fixed {list(fixed)} orders {len(fixed)} units, but the task has "
                 f"{len(names)} ({', '.join(names)})"
             )
+        _check_trained(config.selection, len(names), len(dataset.train))
         self.tokenizer = dataset.tokenizer
         self.examples = len(dataset.train)
         self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
@@ -54,3 +57,24 @@ class FixedWidthTask(DatasetTask):
         from pretrain.tasks.fixed_width.evaluation import PositionEvaluator  # loads Megatron-Core
 
         return PositionEvaluator(self.config, forward, self.dataset)
+
+
+def _check_trained(selection: SelectionConfig, units: int, examples: int) -> None:
+    """Whether an order that is found by training something small can be.
+
+    Raises:
+        ConfigError: there are too many units, or too few examples.
+    """
+    fitted = selection.strategy in FITTED_STRATEGIES
+    field = "estimator" if fitted else "strategy"
+    name = selection.estimator if fitted else selection.strategy
+    if fitted and name == "chain" and units > MOST_UNITS:
+        raise ConfigError(
+            f"selection.estimator chain: targets have {units} units, and it goes through the sets "
+            f"of at most {MOST_UNITS}; use another estimator, or strategy learned"
+        )
+    if name in (*PROBED, "learned") and examples < FEWEST_EXAMPLES:
+        raise ConfigError(
+            f"selection.{field} {name}: {examples} training examples, expected at least "
+            f"{FEWEST_EXAMPLES}; give more of them, or use one that counts"
+        )

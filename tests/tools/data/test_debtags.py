@@ -79,6 +79,21 @@ def test_rare_tags_go_and_a_sample_repeats(lists, tmp_path, capsys):
     assert [x.text[:5] for x in read_labelled(out)] == [{"one": "a gam", "two": "short"}[chosen]]
 
 
+def test_facets_are_fields_of_records(lists, tmp_path, capsys):
+    out = tmp_path / "o.jsonl"
+    given = ("--out", out, "--packages", lists, "--minimum", 1, "--facets")
+    report = run(capsys, *given, "devel,role")
+    first, second = map(json.loads, out.read_text().splitlines())
+    assert first["source"] == "a game\nLong text.\n\n * item"
+    assert first["target"] == {"devel": "a, b", "role": "program"}
+    assert list(second["target"].items()) == [("devel", "-"), ("role", "program")]
+    assert report["written"] == 2
+    run(capsys, *given, "game")
+    assert [json.loads(line)["target"] for line in out.open()] == [{"game": "rare"}]
+    assert debtags.main([*map(str, given), "rle"]) == 2
+    assert "--facets rle: no tag has it; there are devel, game, role" in capsys.readouterr().err
+
+
 def test_errors_name_the_way_out(lists, tmp_path, capsys, monkeypatch):
     out = ["--out", str(tmp_path / "o")]
     assert debtags.main([*out, "--packages", str(lists)]) == 2

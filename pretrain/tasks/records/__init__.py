@@ -1,0 +1,1 @@
+"""Records of named fields: the units of the fields of a target are put into one order."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from pretrain.selection.table.kernels.rows import compiled
 
-TILE = 1 << 17
-"""Examples whose keys are kept at once: small enough for the second cache, large enough that a
-table's lines are used more than once while they are in the first."""
+TILE = 1 << 18
+"""Examples whose keys are kept at once: so many that fetching a block's counts into the cache is
+little beside adding to them."""
 
 
 @compiled
@@ -31,7 +31,7 @@ def add_blocks(
         counts: the cells of all blocks, the last column fastest.
     """
     examples, width = codes.shape[1], blocks.shape[1]
-    keys = np.empty((width, TILE), np.uint32)
+    keys = np.empty((width, min(TILE, examples)), np.uint32)
     for begin in range(0, examples, TILE):
         n = min(TILE, examples - begin)
         for b in range(len(blocks)):
@@ -60,7 +60,7 @@ def add_blocks(
 
 
 @compiled
-def tally_keys(key: np.ndarray, column: np.ndarray, size: int, table: np.ndarray) -> None:
+def tally_keys(key: np.ndarray, column: np.ndarray, size: np.uint32, table: np.ndarray) -> None:
     """Add one to the cell of each example, four at a time."""
     n = len(key)
     i = 0

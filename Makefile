@@ -3,6 +3,7 @@
 #   PYTHON=python3.12      another interpreter (3.11 or 3.12) than the one found on PATH
 #   TORCH_INDEX=<url>      one more package index, such as one with CPU builds of torch
 #   PYTEST_ARGS="-k name"  handed to pytest
+#   WORKERS=1              files of tests that run at once; as many as there are cores, at most 8
 
 # Each candidate is started, not only looked up: a name on PATH may belong to no installed Python.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -10,6 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	2>/dev/null && echo "$$p" && break; done)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
@@ -59,8 +61,10 @@ smoke: venv ## train the multiplication model with two orders of the answer, in 
 	$(VENV_PYTHON) -m tools.compare_strategies --config configs/smoke/multiplication.yaml \
 		--strategies ntp,max_mi --seeds 0 --out runs/smoke
 
+# By file: what a file's tests share is made once. In the order of their names, not by their number:
+# files with few tests can be the longest.
 test: venv ## run the tests
-	$(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-parity: venv ## train every parallel layout and compare it with one process; long resumed runs
 	$(VENV_PYTHON) -m pytest -m parity tests/distributed/test_parity.py \

@@ -33,6 +33,7 @@ def load(device: torch.device) -> None:
         warnings.simplefilter("ignore")
         import deepspeed
         import deepspeed.ops
+        import deepspeed.runtime.zero.muon.muon_optimizer  # or ZeRO does when an engine is built
         import megatron.core.models.gpt
         import megatron.core.pipeline_parallel  # noqa: F401
     # Names that Megatron-Core and DeepSpeed still use and torch has renamed.
@@ -48,7 +49,8 @@ def load(device: torch.device) -> None:
 def compiling_later() -> Iterator[None]:
     """While inside, what `torch.compile` decorates is compiled when it is first called.
 
-    Megatron-Core decorates its fused functions while it is imported. `torch.compile` loads
+    Megatron-Core decorates its fused functions while it is imported, DeepSpeed its Muon, which
+    every engine with ZeRO imports. `torch.compile` loads
     `torch._dynamo` and `torch._inductor` at once, half of the time that all imports take, and most
     runs call none of these functions.
     """

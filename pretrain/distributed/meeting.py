@@ -125,9 +125,12 @@ class _Meeting:
         try:
             store.append(f"place/{mine.host}", json.dumps(asdict(mine)) + "\n")
             store.set(f"came/{mine.rank}", mine.host)
-            self._everybody(store, "come")
+            self._arrive(store, "come")
+            self._wait_for_all(store, "come")
             told = store.get(f"place/{mine.host}").decode().splitlines()
-            self._everybody(store, "read")  # the first process, done, takes the store along
+            self._arrive(store, "read")
+            if mine.rank == 0:  # it takes the store along: nobody may need an answer after it
+                self._wait_for_all(store, "read")
         except dist.DistNetworkError as error:
             raise MissingRanksError(
                 f"rank 0 at {self.host}:{self.port} has ended before all processes came; its "
@@ -136,10 +139,13 @@ class _Meeting:
         places = [_place(line) for line in told]
         return store, sorted(places, key=lambda place: place.rank)
 
-    def _everybody(self, store: dist.Store, what: str) -> None:
-        """Wait until all processes have got here."""
+    def _arrive(self, store: dist.Store, what: str) -> None:
+        """Say that this process has got here; the last says that all have."""
         if store.add(f"{what}/count", 1) == self.ranks.world_size:
             store.set(f"{what}/all", "")
+
+    def _wait_for_all(self, store: dist.Store, what: str) -> None:
+        """Wait until the last process has got here."""
         first = self.ranks.rank == 0
         grace = 0.0 if first else 5.0  # the first process says who is missing, and ends the job
         while True:

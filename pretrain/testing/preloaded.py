@@ -2,6 +2,7 @@
 Megatron-Core, and all that trains."""
 
 import torch
+import torch._dynamo  # by every optimizer when it is built
 
 from pretrain.distributed import backends
 

@@ -31,12 +31,13 @@ def test_what_is_compiled_later_is_compiled_when_it_is_called(monkeypatch):
     assert torch.compile is compile_now
 
 
-def test_loading_megatron_loads_no_compiler():
+def test_loading_both_loads_no_compiler():
     program = """
 import sys, torch
 from pretrain.distributed import backends
 backends.load(torch.device("cpu"))
 assert "megatron.core.models.gpt" in sys.modules
+assert "deepspeed.runtime.zero.muon.muon_optimizer" in sys.modules
 print(*(name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules))
 """
     environment = {"DS_ACCELERATOR": "cpu", "PATH": "/usr/bin:/bin"}

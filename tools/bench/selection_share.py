@@ -8,11 +8,11 @@ comparison, with batches that are there already (nothing is read or selected).
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,11 +165,18 @@ def _summary(sides: dict[str, _Side], logged: list[float], threads: int) -> dict
     }
 
 
-if __name__ == "__main__":
-    started = time.perf_counter()
+def main(argv: list[str] | None = None) -> int:
+    """Print a line of JSON for each number of threads."""
+    parser = argparse.ArgumentParser(prog="tools.bench.selection_share", description=__doc__)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="default: 1 2")
+    options = parser.parse_args(argv)
     from tools.bench.cooccurrence import natural_corpus, words_of
 
     some = words_of(natural_corpus(None), 8192, 1_000_000)
-    for count in (1, 2):
+    for count in options.threads:
         print(json.dumps(measure_share(some, 8192, threads=count)), flush=True)
-    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ step, with clipping active.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,7 @@ def read() -> dict[str, Any]:
 
 def main() -> int:
     """Write the file anew. Returns the exit code."""
+    argparse.ArgumentParser(prog="tools.gpu.reference", description=__doc__).parse_args()
     found = {
         "device": "CPU",
         "torch": torch.__version__,

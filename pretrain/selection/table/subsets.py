@@ -19,6 +19,10 @@ from pretrain.selection.table.blocks import Blocks, Columns, count_size, plan_bl
 from pretrain.selection.table.collectives import Arriving, add_up, gather_numbers, together, world
 from pretrain.selection.table.counts import DEFAULT_BUDGET, Progress
 
+TILE = 1 << 18
+"""Examples whose keys are kept at once: so many that fetching a block's counts into the cache is
+little beside adding to them."""
+
 
 @dataclass(frozen=True)
 class SubsetCounts:
@@ -120,6 +124,11 @@ def _arriving(
         yield share, np.ascontiguousarray(tokens.T.astype(codes.dtype))
 
 
+def key_kind(largest: int) -> type[np.unsignedinteger]:
+    """Numbers that hold keys up to `largest`."""
+    return np.uint16 if largest < 1 << 16 else np.uint32
+
+
 Spectrum = tuple[np.ndarray, np.ndarray]
 
 
@@ -156,7 +165,9 @@ class _Counting:
             chosen = [block for block in self.starts if len(columns[block]) == width]
             listed = np.array([columns[block] for block in chosen])
             starts = np.array([self.starts[block] for block in chosen])
-            kernels.add_blocks(codes, sizes, listed, starts, self.counts)
+            largest = int(sizes[listed[:, :-1]].prod(axis=1).max()) - 1
+            keys = np.empty((width - 1, min(TILE, max(1, codes.shape[1]))), key_kind(largest))
+            kernels.add_blocks(codes, sizes, listed, starts, self.counts, keys)
         for block, (keys, counts) in self.some.items():
             more = np.zeros(codes.shape[1], np.int64)
             for column in columns[block]:

@@ -6,10 +6,6 @@ import numpy as np
 
 from pretrain.selection.table.kernels.rows import compiled
 
-TILE = 1 << 18
-"""Examples whose keys are kept at once: so many that fetching a block's counts into the cache is
-little beside adding to them."""
-
 
 @compiled
 def add_blocks(
@@ -18,6 +14,7 @@ def add_blocks(
     blocks: np.ndarray,
     starts: np.ndarray,
     counts: np.ndarray,
+    keys: np.ndarray,
 ) -> None:
     """Add the examples to the counts of every block.
 
@@ -29,11 +26,13 @@ def add_blocks(
         blocks: [blocks, width] columns of each block, width 2 or more.
         starts: [blocks] where a block's counts begin.
         counts: the cells of all blocks, the last column fastest.
+        keys: [width - 1, tile] working memory, of unsigned numbers that hold the key of all columns
+            of a block but the last; the narrower, the faster.
     """
     examples, width = codes.shape[1], blocks.shape[1]
-    keys = np.empty((width, min(TILE, examples)), np.uint32)
-    for begin in range(0, examples, TILE):
-        n = min(TILE, examples - begin)
+    tile = keys.shape[1]
+    for begin in range(0, examples, tile):
+        n = min(tile, examples - begin)
         for b in range(len(blocks)):
             known = 0
             if b > 0:
@@ -46,37 +45,24 @@ def add_blocks(
                     for i in range(n):
                         key[i] = column[i]
                 else:
-                    size = np.uint32(sizes[blocks[b, depth]])
+                    size = sizes[blocks[b, depth]]
                     before = keys[depth - 1, :n]
                     for i in range(n):
-                        key[i] = before[i] * size + np.uint32(column[i])
+                        key[i] = np.int64(before[i]) * size + np.int64(column[i])
             last = blocks[b, width - 1]
             tally_keys(
                 keys[width - 2, :n],
                 codes[last, begin : begin + n],
-                np.uint32(sizes[last]),
+                sizes[last],
                 counts[starts[b] :],
             )
 
 
 @compiled
-def tally_keys(key: np.ndarray, column: np.ndarray, size: np.uint32, table: np.ndarray) -> None:
-    """Add one to the cell of each example, four at a time."""
-    n = len(key)
-    i = 0
-    while i + 4 <= n:
-        a = key[i] * size + np.uint32(column[i])
-        b = key[i + 1] * size + np.uint32(column[i + 1])
-        c = key[i + 2] * size + np.uint32(column[i + 2])
-        d = key[i + 3] * size + np.uint32(column[i + 3])
-        table[a] += 1
-        table[b] += 1
-        table[c] += 1
-        table[d] += 1
-        i += 4
-    while i < n:
-        table[key[i] * size + np.uint32(column[i])] += 1
-        i += 1
+def tally_keys(key: np.ndarray, column: np.ndarray, size: int, table: np.ndarray) -> None:
+    """Add one to the cell of each example."""
+    for i in range(len(key)):
+        table[np.int64(key[i]) * size + np.int64(column[i])] += 1
 
 
 @compiled

@@ -29,6 +29,7 @@ from launcher.environment import environment, node_name
 from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
 from pretrain.distributed.topology import pick_device
 from pretrain.errors import UserError
+from pretrain.files import json_text
 
 GRACE = 10.0
 STAGES = (
@@ -220,7 +221,7 @@ class Check:
             store.set(f"stage/{rank}", str(stage))
 
         store.set(f"node/{rank}", node_name())
-        store.set(f"environment/{rank}", json.dumps(environment()))
+        store.set(f"environment/{rank}", json_text(environment()))
         passed(2)
         multiply = self._multiply()
         passed(3)
@@ -236,7 +237,7 @@ class Check:
         exchange = self._exchange()
         passed(4)
         times = Times(node_name(), started, multiply, exchange, self._all_reduce())
-        store.set(f"times/{rank}", json.dumps(asdict(times)))
+        store.set(f"times/{rank}", json_text(asdict(times)))
         passed(5)
         if rank == 0:
             store.wait([f"times/{other}" for other in range(world)], self.left)

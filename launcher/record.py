@@ -7,14 +7,13 @@ RUN/slurm/logs/JOB.RESTART/    rank-0.log ... of an attempt
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.tails import tail
 from pretrain.errors import UserError
-from pretrain.files import json_lines
+from pretrain.files import json_lines, json_text
 from pretrain.run_files import CHECKPOINTS, METRICS, RESULT
 from pretrain.training.checkpoint.manifest import complete, saved_step
 
@@ -85,7 +84,7 @@ class Record:
         """Note a submission."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self._submissions, "a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(submission)) + "\n")
+            file.write(json_text(asdict(submission)) + "\n")
 
     def submission(self) -> Submission | None:
         """The last one; None for a run that was not submitted by this program."""

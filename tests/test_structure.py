@@ -152,3 +152,28 @@ def test_names_in_a_runs_folder_stand_in_one_place():
         if path != ROOT / "pretrain" / "run_files.py":
             found = [node for node in strings(path) if node.value in names]
             assert not found, f"{path}:{found[0].lineno} spells {found[0].value}"
+
+
+UNCHECKED_JSON = {
+    "pretrain.files",  # json_text itself
+    "pretrain.data.jsonl",  # allow_nan=False
+    # Text, numbers that are whole, or what is hashed, whose spelling must not change.
+    "pretrain.data.records", "pretrain.data.tokenizers.base", "pretrain.data.tokenizers.vocabulary",
+    "pretrain.distributed.meeting", "pretrain.locks", "pretrain.selection.fitter",
+    "pretrain.selection.selector", "pretrain.selection.table.manifest",
+    "pretrain.selection.table.store", "pretrain.tasks.presentation", "pretrain.tasks.text.corpus",
+    "pretrain.training.checkpoint.store", "pretrain.training.checkpoint.tensor_files",
+    "pretrain.training.health.heartbeat", "pretrain.training.health.liveness",
+    "tools.hf.tokenizer_json",
+}  # fmt: skip
+"""Where json.dumps, which writes NaN, may be called: no figure is written there."""
+
+
+def test_figures_are_written_as_strict_json():
+    calls = {
+        module
+        for module, path in MODULES.items()
+        if re.search(r"\bjson\.dumps?\(", path.read_text(encoding="utf-8"))
+    }
+
+    assert calls <= UNCHECKED_JSON, "use pretrain.files.json_text"

@@ -8,7 +8,6 @@ Reads a run's newest checkpoint, or the one that is named, of any layout, on one
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from pretrain.data.tokenizers import LabelTokenizer, TextTokenizer, WordTokenize
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.errors import UserError
-from pretrain.files import folder_whole, open_to_umask
+from pretrain.files import folder_whole, json_text, open_to_umask
 from tools.hf import restored_generation
 from tools.hf.card import model_card
 from tools.hf.facts import facts_of
@@ -93,7 +92,7 @@ def _write(trained: Trained, folder: Path, dtype: str, shard_bytes: int) -> list
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(values, indent=2, ascii_only=False) + "\n", encoding="utf-8")
 
 
 def _shards(links: Sequence[Link], item: int, most: int) -> Iterator[list[Link]]:

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from pretrain.config import TABLELESS, parse_arguments
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
 from pretrain.selection.table import store
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: rank {rank}: {error}" if rank else f"error: {error}", file=sys.stderr)
         return 2
     if rank == 0:
-        print(json.dumps(report) if options.json else _text(report))
+        print(json_text(report) if options.json else _text(report))
     return 0
 
 

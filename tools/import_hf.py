@@ -33,7 +33,7 @@ from pretrain.training.checkpoint.manifest import File, Manifest, file_of
 from pretrain.training.checkpoint.tensor_files import Copy
 from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from tools.export_hf import OWN_TOKENIZER
-from tools.hf.folders import CONFIG, Weights, inside, read_json
+from tools.hf.folders import CONFIG, HEAD, Weights, inside, read_json
 from tools.hf.mapping import Link, links
 from tools.hf.settings import Theirs
 
@@ -41,6 +41,9 @@ FILE_BYTES = 4 << 30
 """Most bytes of one file of the checkpoint, as far as one parameter and its moments allow."""
 TOKENIZERS = (f"{OWN_TOKENIZER}.json", f"{OWN_TOKENIZER}.model", "tokenizer.json")
 EMBEDDINGS = ("embedding.word_embeddings.weight", "output_layer.weight")
+PREFIXES = ("", "transformer.", "model.")
+"""First parts of names, which a model without a head, as the hub's GPT-2, leaves out; its head,
+where it has one all the same, is called the same."""
 IGNORED = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 """Ends of names of tensors that are no parameters: masks and tables of older versions."""
 
@@ -102,16 +105,14 @@ class Source:
         self.parameters = parameters
         self.rows = rows
         known = {key for link in parameters for key in link.theirs}
-        # The hub's GPT-2 leaves the first part of the names out.
-        self.prefix = ""
-        if not known & set(weights.places):
-            self.prefix = "transformer." if "wte.weight" in weights.places else ""
+        body = known - {HEAD}
+        self.prefix = next(
+            (part for part in PREFIXES if any(part + key in body for key in weights.places)), ""
+        )
         strange = [
             key
             for key in weights.places
-            if self.prefix + key not in known
-            and key != "lm_head.weight"
-            and not key.endswith(IGNORED)
+            if self.prefix + key not in known and key != HEAD and not key.endswith(IGNORED)
         ]
         if strange:
             raise UserError(

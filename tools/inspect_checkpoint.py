@@ -9,7 +9,6 @@ Ends with 1 where one is incomplete or damaged.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.run_files import CHECKPOINTS, MANIFEST
 from pretrain.training.checkpoint.manifest import (
     CheckpointError,
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json_text(found, indent=1))
     else:
         print("\n\n".join(_text(one) for one in found))
     return int(any("problem" in one for one in found))

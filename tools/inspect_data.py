@@ -12,7 +12,6 @@ given as to training, such as --selection.strategy min_mi. Documents are taken e
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from pretrain.config.data import TokenizerFile
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.tasks.text.indexed import IndexedText
 from pretrain.tasks.text.selection import Chooser
 
@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _text(report))
+    print(json_text(report) if options.json else _text(report))
     return 0
 
 

@@ -10,7 +10,6 @@ same to the last bit.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from pretrain.config import Config, parse_arguments
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
 from pretrain.tasks.fixed_width.config import FixedWidthData
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
         return 2
     if rank == 0:
-        print(json.dumps(as_json(selection)) if options.json else selection.table())
+        print(json_text(as_json(selection)) if options.json else selection.table())
     return 0
 
 

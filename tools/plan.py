@@ -11,7 +11,6 @@ text is read and no device is needed. docs/planning.md says how to read the outp
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from typing import Any
 
 from pretrain.config import Config, parse_arguments
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.model.flops import PEAKS, peak_flops
 from pretrain.planning import Machine, Plan, Search, make_plan, search, vocabulary_of
 from pretrain.planning.layout import Device
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(_values(*result)) if options.json else "\n".join(_lines(*result)))
+    print(json_text(_values(*result)) if options.json else "\n".join(_lines(*result)))
     return 0
 
 

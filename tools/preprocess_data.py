@@ -4,8 +4,9 @@
     mpirun -n 8 python -m tools.preprocess_data --input ... --tokenizer ... --output ...
     srun -n 8 python -m tools.preprocess_data --input ... --tokenizer ... --output ... --workers 16
 
-Reads JSON lines (a "text" each), plain text (documents parted by blank lines) and Parquet; .jsonl
-and .txt also as .gz and .zst; paths, patterns, and URLs that fsspec knows. Any number of processes
+Reads JSON lines (a "text" each), plain text (documents parted by blank lines), CSV, TSV and
+Parquet; all but Parquet also as .gz, .zst, .bz2 and .xz; paths, patterns, and URLs that fsspec
+knows. Any number of processes
 writes the same files. Interrupted work goes on when the same command is given again, also with
 another number of processes. docs/corpora.md tells more.
 """
@@ -13,7 +14,6 @@ another number of processes. docs/corpora.md tells more.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +25,7 @@ from pretrain.data.indexed import read_manifest, write_manifest
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.distributed.ranks import Ranks, discover
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools.preprocessing.chunks import plan_units
 from tools.preprocessing.coordinator import Desk, refusing
 from tools.preprocessing.corpus import (
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if report is not None:
         report["seconds"] = time.perf_counter() - begun
-        print(json.dumps(report) if options.json else _text(options.output, report))
+        print(json_text(report) if options.json else _text(options.output, report))
     return 0
 
 

@@ -10,7 +10,6 @@ stands between the marks >> and <<.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.run_files import CHECKPOINTS, CONFIG, SKIPPED
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.training.checkpoint.manifest import complete, read_manifest
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(found) if options.json else as_text(found))
+    print(json_text(found) if options.json else as_text(found))
     return 0
 
 

@@ -4,15 +4,14 @@
     python -m tools.train_tokenizer --kind bpe --input A.txt B.jsonl --size 8192 --out bpe.model
 
 Files that end in .txt are plain text; .jsonl, .ndjson and .json (one JSON object a line), .csv,
-.tsv and .parquet hold a field "text"; all but Parquet also as .gz, .zst, .bz2 and .xz. The same
-input gives the same file. unigram and bpe are SentencePiece's, on one thread, and read the first
-10,000,000 lines.
+.tsv and .parquet hold a field "text", or --field; all but Parquet also as .gz, .zst, .bz2 and .xz.
+The same input gives the same file. unigram and bpe are SentencePiece's, on one thread, and read the
+first 10,000,000 lines.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -38,6 +37,7 @@ from pretrain.data.tokenizers import (
     train_pieces,
 )
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.progress import progress_bar
 
 LISTS = {"characters": CharacterTokenizer, "words": WordTokenizer}
@@ -45,7 +45,7 @@ PIECES = ("unigram", "bpe")
 NOTICE_BYTES = 2**20
 
 
-def texts(paths: Sequence[Path], label: str) -> Iterator[str]:
+def texts(paths: Sequence[Path], label: str, field: str = "text") -> Iterator[str]:
     """Each line of plain text with its end, each text of a record; with a bar that counts bytes.
 
     Raises:
@@ -54,21 +54,21 @@ def texts(paths: Sequence[Path], label: str) -> Iterator[str]:
     total = sum(_bytes(path) for path in paths)
     with progress_bar(total, label, unit="byte", delay=2.0) as bar:
         for path in paths:
-            yield from _texts_of(path, bar.update)
+            yield from _texts_of(path, bar.update, field)
 
 
-def train(kind: str, paths: Sequence[Path], size: int) -> TextTokenizer:
+def train(kind: str, paths: Sequence[Path], size: int, field: str = "text") -> TextTokenizer:
     """A tokenizer of up to `size` ids (characters, words) or exactly as many (unigram, bpe).
 
     Raises:
         UserError: the input cannot be read, holds no text, or does not go with the size.
     """
-    if not any(text.strip() for text in texts(paths, "looking for text")):
+    if not any(text.strip() for text in texts(paths, "looking for text", field)):
         raise UserError(f"{', '.join(map(str, paths))}: there is no text; name a file with some")
     if kind in PIECES:
-        return train_pieces(_announced(paths), kind, size)
+        return train_pieces(_announced(paths, field), kind, size)
     counts: Counter[str] = Counter()
-    for text in texts(paths, "counting"):
+    for text in texts(paths, "counting", field):
         counts.update(LISTS[kind].split(text))
     try:
         return LISTS[kind].from_counts(counts, size)
@@ -76,17 +76,17 @@ def train(kind: str, paths: Sequence[Path], size: int) -> TextTokenizer:
         raise UserError(f"--size: {error}") from None
 
 
-def _announced(paths: Sequence[Path]) -> Iterator[str]:
+def _announced(paths: Sequence[Path], field: str) -> Iterator[str]:
     """Texts, and a word once they are read: SentencePiece itself shows nothing."""
-    yield from texts(paths, "reading")
+    yield from texts(paths, "reading", field)
     if sum(_bytes(path) for path in paths) > NOTICE_BYTES:
         print("learning pieces; this shows no progress", file=sys.stderr)
 
 
-def measure(tokenizer: TextTokenizer, paths: Sequence[Path]) -> dict[str, Any]:
+def measure(tokenizer: TextTokenizer, paths: Sequence[Path], field: str = "text") -> dict[str, Any]:
     """Bytes per token, and the share of tokens that are `<unk>`, on the input."""
     total = tokens = unknown = 0
-    for text in texts(paths, "measuring"):
+    for text in texts(paths, "measuring", field):
         ids = tokenizer.encode(text)
         total += len(text.encode())
         tokens += len(ids)
@@ -107,13 +107,13 @@ def _bytes(path: Path) -> int:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend --input") from None
 
 
-def _texts_of(path: Path, advance: Advance) -> Iterator[str]:
+def _texts_of(path: Path, advance: Advance, field: str) -> Iterator[str]:
     if is_plain(path):
         yield from (line for _, line in plain_lines(path, advance))
         return
     for where, record in records_of(path, advance):
         try:
-            yield text_of(field_of(record, "text"), "text")
+            yield text_of(field_of(record, field), field)
         except RecordError as error:
             raise refused(where, error) from None
 
@@ -126,6 +126,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--kind", choices=[*LISTS, *PIECES], required=True, help="of tokenizer")
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="files of text")
+    parser.add_argument("--field", default="text", help="field or column with it (default: text)")
     parser.add_argument("--size", type=int, required=True, help="ids, special tokens included")
     parser.add_argument(
         "--out", type=Path, required=True, help=".json (characters, words), .model (others)"
@@ -150,19 +151,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_ending(options.out, options.kind in PIECES)
         if options.out.exists():
             raise UserError(f"--out {options.out} is there already; name another, or remove it")
-        tokenizer = train(options.kind, options.input, options.size)
+        tokenizer = train(options.kind, options.input, options.size, options.field)
         save_tokenizer(tokenizer, options.out)
         report = {
             "out": str(options.out),
             "kind": options.kind,
             "size": tokenizer.size,
             "fingerprint": tokenizer.fingerprint,
-            **measure(tokenizer, options.input),
+            **measure(tokenizer, options.input, options.field),
         }
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _text(report))
+    print(json_text(report) if options.json else _text(report))
     return 0
 
 

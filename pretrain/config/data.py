@@ -19,6 +19,7 @@ from pydantic import (
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -163,10 +164,42 @@ class TextFiles(TokenizerFile, HeldOutShare):
     path: Path | None = None
     """Texts: a file, a folder or a pattern. JSON lines (.jsonl, .ndjson, .json), CSV, TSV or
     Parquet with `text` and, where labels are learned, `labels`; or plain text (.txt)."""
+    fields: str | None = None
+    """The fields or columns that are read, where they have other names: text=NAME,labels=NAME."""
     test_path: Path | None = None
     """Held-out texts; a share of `path` if not given."""
     vocabulary: PositiveInt = 8192
     """Words that are kept where no tokenizer is given."""
+
+    read_fields: ClassVar[tuple[str, ...]] = ("text",)
+    """What `fields` may name."""
+
+    @property
+    def field_names(self) -> dict[str, str]:
+        """The name in the files of each field that is read."""
+        named = dict(_named(part) for part in self.fields.split(",")) if self.fields else {}
+        return {name: named.get(name, name) for name in self.read_fields}
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """A file may have a mapping."""
+        if isinstance(value, dict):
+            return ",".join(f"{name}={field}" for name, field in value.items())
+        return value
+
+    @field_validator("fields", mode="after")
+    @classmethod
+    def _known_fields(cls, value: str | None) -> str | None:
+        parts = [_named(part) for part in value.split(",")] if value is not None else []
+        names = [name for name, _ in parts]
+        for name, field in parts:
+            if name not in cls.read_fields or not field or names.count(name) > 1:
+                raise ValueError(
+                    f"data.fields {value!r}: expected each of {', '.join(cls.read_fields)} at most "
+                    f"once, for example {','.join(f'{x}=COLUMN' for x in cls.read_fields)}"
+                )
+        return value
 
     @model_validator(mode="after")
     def _path_given(self) -> Self:
@@ -175,6 +208,11 @@ class TextFiles(TokenizerFile, HeldOutShare):
                 f"data.task {self.task} needs data.path, the file that holds the training texts"
             )
         return self
+
+
+def _named(part: str) -> tuple[str, str]:
+    name, _, field = part.partition("=")
+    return name.strip(), field.strip()
 
 
 def default_task() -> str:

@@ -2,7 +2,8 @@
 
     {"text": "Slide and add puzzle game", "labels": ["game::puzzle", "role::program"]}
 
-Other fields are ignored and blank lines skipped. :mod:`pretrain.data.records` reads the files.
+The two fields may have other names. Others are ignored and blank lines skipped.
+:mod:`pretrain.data.records` reads the files.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from pretrain.data.records import (
 from pretrain.errors import UserError
 from pretrain.files import written_whole
 
-LABELLED = '{"text": "...", "labels": ["...", ...]}'
-TEXT = '{"text": "..."}'
+NAMES = {"text": "text", "labels": "labels"}
+"""The names of the fields that are read."""
 
 
 @dataclass(frozen=True)
@@ -39,44 +40,52 @@ class LabelledText:
     labels: tuple[str, ...]
 
 
-def read_labelled(path: Path | str) -> list[LabelledText]:
+def read_labelled(path: Path | str, names: Mapping[str, str] | None = None) -> list[LabelledText]:
     """All records with `text` and `labels` of a file, a folder or a pattern. A text may have no
     label; a label that is one string is a set of one.
+
+    Args:
+        names: of the fields, where they are not `text` and `labels`.
 
     Raises:
         UserError: a file cannot be read or is malformed, or there is no record.
     """
-    path = Path(path)
+    path, names = Path(path), {**NAMES, **(names or {})}
+    expected = f'{{"{names["text"]}": "...", "{names["labels"]}": ["...", ...]}}'
     found = [
-        LabelledText(_text(record, where, LABELLED), _labels(record, where))
+        LabelledText(
+            _text(record, where, names["text"], expected),
+            _labels(record, where, names["labels"], expected),
+        )
         for file in files_of(path)
-        for where, record in records_of(_with_fields(file))
+        for where, record in records_of(_with_fields(file, expected))
     ]
-    return _not_empty(found, path, LABELLED)
+    return _not_empty(found, path, expected)
 
 
-def read_texts(path: Path | str, gap: int = 1) -> list[str]:
+def read_texts(path: Path | str, gap: int = 1, field: str = NAMES["text"]) -> list[str]:
     """The documents of a file, of a folder, or of files that match a pattern.
 
     In plain text (.txt), `gap` or more blank lines part two documents: with 1 every paragraph is
-    one, so that a play gives its speeches. In other formats every record's `text` is one.
+    one, so that a play gives its speeches. In other formats every record's `field` is one.
 
     Raises:
         UserError: a file cannot be read or is malformed, or there is no text.
     """
     path = Path(path)
+    expected = f'{{"{field}": "..."}}'
     texts: list[str] = []
     for file in files_of(path):
         if is_plain(file):
             texts += _documents(file, gap)
         else:
-            texts += [_text(record, where, TEXT) for where, record in records_of(file)]
-    return _not_empty(texts, path, f"{TEXT} a line, or paragraphs in a .txt file")
+            texts += [_text(record, where, field, expected) for where, record in records_of(file)]
+    return _not_empty(texts, path, f"{expected} a line, or paragraphs in a .txt file")
 
 
-def _with_fields(path: Path) -> Path:
+def _with_fields(path: Path, expected: str) -> Path:
     if is_plain(path):
-        raise UserError(f"{path}: plain text has no labels; expected {LABELLED} in a .jsonl file")
+        raise UserError(f"{path}: plain text has no labels; expected {expected} in a .jsonl file")
     return path
 
 
@@ -121,32 +130,34 @@ def _value(record: dict[str, Any], name: str, where: str, expected: str) -> Any:
     try:
         return field_of(record, name)
     except RecordError as error:
-        raise UserError(f"{where}: {error}; expected {expected}") from None
+        raise UserError(
+            f"{where}: {error}; expected {expected}, or other names with data.fields"
+        ) from None
 
 
-def _text(record: dict[str, Any], where: str, expected: str) -> str:
-    value = _value(record, "text", where, expected)
+def _text(record: dict[str, Any], where: str, name: str, expected: str) -> str:
+    value = _value(record, name, where, expected)
     try:
-        text = text_of(value, "text")
+        text = text_of(value, name)
     except RecordError as error:
         raise UserError(
             f"{where}: {error} ({shortened(value)}); expected {expected}; mend or remove the line"
         ) from None
     if not text.strip():
         raise UserError(
-            f"{where}: text is {shortened(text)}; expected a string that is not blank: {expected}; "
-            "mend or remove the line"
+            f"{where}: {name} is {shortened(text)}; expected a string that is not blank: "
+            f"{expected}; mend or remove the line"
         )
     return text
 
 
-def _labels(record: dict[str, Any], where: str) -> tuple[str, ...]:
-    value = _value(record, "labels", where, LABELLED)
+def _labels(record: dict[str, Any], where: str, name: str, expected: str) -> tuple[str, ...]:
+    value = _value(record, name, where, expected)
     labels = [value] if isinstance(value, str) else value
     if not isinstance(labels, list) or not all(isinstance(x, str) and x for x in labels):
         raise UserError(
-            f"{where}: labels is {shortened(value)}; expected a list of strings that are not "
-            f"empty, or one string: {LABELLED}; write [] where there is no label"
+            f"{where}: {name} is {shortened(value)}; expected a list of strings that are not "
+            f"empty, or one string: {expected}; write [] where there is no label"
         )
     try:
         return tuple(dict.fromkeys(text_of(label, "a label") for label in labels))

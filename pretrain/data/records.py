@@ -12,7 +12,7 @@ import glob
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,12 @@ def records_of(path: Path, advance: Advance = _nothing) -> Iterator[tuple[str, d
         yield from _rows(path)
         advance(os.path.getsize(path))
     elif form in SEPARATORS:
-        yield from _table(path, lines_of(path, compression, advance), SEPARATORS[form])
+        lines = (line for _, line in lines_of(path, compression, advance))
+        for number, row in table_rows(str(path), lines, SEPARATORS[form]):
+            where = f"{path}, line {number}"
+            if isinstance(row, RecordError):
+                raise refused(where, row)
+            yield where, row
     else:
         for number, line in lines_of(path, compression, advance):
             if line.strip():
@@ -247,22 +252,56 @@ def plain_lines(path: Path, advance: Advance = _nothing) -> Iterator[tuple[int, 
     return lines_of(path, format_of(str(path))[1], advance)
 
 
-def _table(
-    path: Path, lines: Iterator[tuple[int, str]], separator: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(2**31 - 1)  # a text is longer than the 128 KiB that csv takes by itself
-    rows = csv.DictReader((line for _, line in lines), delimiter=separator, strict=True)
-    try:
-        for row in rows:
-            where = f"{path}, line {rows.line_num}"
-            if None in row or None in row.values():
+def table_rows(
+    path: str, lines: Iterable[str], separator: str, longest: int = 2**31 - 1
+) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
+    """Rows of a table whose first line names the columns: the line, from 1, that a row ends on, and
+    its values by column, or why it cannot be used. Values are texts, as they stand there: 0245 is
+    no number. They may hold line breaks between quotes; blank lines are passed over.
+
+    Args:
+        path: of the table, for messages.
+        lines: with their ends.
+        longest: characters of a value.
+
+    Raises:
+        UserError: there are no names of columns, two are the same, or a quote has no end.
+    """
+    # A text is longer than the 128 KiB that csv takes by itself.
+    csv.field_size_limit(longest)
+    rows = csv.reader(lines, delimiter=separator, strict=True)
+    columns: list[str] = []
+    while True:
+        first = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            if "unexpected end" in str(error) or "field larger" in str(error) or not columns:
                 raise UserError(
-                    f"{where}: has another number of fields than the first line, "
-                    f"{len(rows.fieldnames or ())}; mend or remove the line"
-                )
-            yield where, dict(row)
-    except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num}: no row of a table ({error})") from None
+                    f"{path}, line {first}: a value begins there that has no end within "
+                    f"{longest:,} characters or before the file's ({error}); close its quote, and "
+                    "write a quote inside of quotes twice"
+                ) from None
+            yield rows.line_num, RecordError(f"no row of a table ({error})")
+            continue
+        if not columns:
+            columns = row
+            if twice := sorted({name for name in columns if columns.count(name) > 1}):
+                raise UserError(f"{path}: two columns are named {twice[0]!r}; rename one")
+        elif len(row) == len(columns):
+            yield rows.line_num, dict(zip(columns, row, strict=True))
+        elif row:
+            yield (
+                rows.line_num,
+                RecordError(
+                    f"has {len(row)} fields, another number of fields than the first line, "
+                    f"{len(columns)}"
+                ),
+            )
+    if not columns:
+        raise UserError(f"{path}: the table is empty; its first line must name the columns")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

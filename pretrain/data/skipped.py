@@ -11,7 +11,7 @@ import numpy as np
 
 from pretrain.data.batch import Sampler
 from pretrain.errors import UserError
-from pretrain.files import write_text
+from pretrain.files import json_text, write_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Passed:
         Raises:
             OSError: it cannot be written.
         """
-        write_text(path, json.dumps(asdict(self)) + "\n")
+        write_text(path, json_text(asdict(self)) + "\n")
 
 
 def read_passed(path: Path) -> Passed:

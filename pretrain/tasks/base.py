@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Metric:
 
     Attributes:
         name: as records have it.
-        value: in `unit`.
+        value: in `unit`; not finite where a model's numbers are not.
         better: which way is better; None where neither is.
         unit: share (in [0, 1]), bits, nats, perplexity (equal ratios are equal steps), ratio, or
             what is counted.
@@ -74,6 +75,12 @@ class Evaluation:
     def value(self) -> float:
         """The metric that counts."""
         return self.values[self.headline]
+
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Metrics that are NaN or infinite, the one that counts first; records have null there."""
+        names = (name for name, value in self.values.items() if not math.isfinite(value))
+        return tuple(sorted(names, key=lambda name: name != self.headline))
 
     @property
     def higher_is_better(self) -> bool:

@@ -195,6 +195,13 @@ class JsonLines(Callback):
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
         self._evaluations.add({"step": step, "tokens": tokens, **evaluation.record()})
+        if evaluation.headline in evaluation.not_finite:
+            _warn(
+                f"evaluation after step {step}: {', '.join(evaluation.not_finite)}: no finite "
+                "number, null in the records; the model's weights or activations hold NaN or an "
+                "infinity: go on from an earlier checkpoint (--checkpoint.resume) with a lower "
+                "optimizer.learning_rate"
+            )
 
     def close(self) -> None:
         for file in (self._selections, self._metrics, self._bad_steps, self._evaluations):

@@ -25,11 +25,11 @@ NAMES = {
     "held_out": "the held-out data",
 }
 PLACES = {
-    "tokenizer": "data.tokenizer",
-    "training": "data.path",
-    "held_out": "data.test_path",
+    "tokenizer": ("data.tokenizer",),
+    "training": ("data.path", "data.fields"),
+    "held_out": ("data.test_path",),
 }
-"""Where it lies."""
+"""Fields that say where it lies."""
 
 
 def fingerprints(task: Task, topology: Topology) -> dict[str, str]:
@@ -50,7 +50,7 @@ def known(state: Mapping[str, Any]) -> dict[str, str]:
 
 def moved(state: Mapping[str, Any]) -> list[str]:
     """Fields that may change, since the content of what they name is known."""
-    return [PLACES[name] for name in known(state) if name in PLACES]
+    return [place for name in known(state) for place in PLACES.get(name, ())]
 
 
 def check_same_data(state: Mapping[str, Any], now: Mapping[str, str], source: Path) -> None:

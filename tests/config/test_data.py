@@ -21,7 +21,7 @@ EVERY_FIELD = {
     "operation": "multiplication", "digits": 2, "digits_second": None, "examples": None,
     "path": None, "test_path": None, "document_gap": 1, "blend": None, "split": "98,1,1",
     "evaluate_on": "validation", "document_mask": True, "tokenizer": None, "vocabulary": 8192,
-    "minimum_documents": 50, "test_fraction": 0.1, "split_seed": 0,
+    "minimum_documents": 50, "fields": None, "test_fraction": 0.1, "split_seed": 0,
 }  # fmt: skip
 """Defaults of all tasks, as runs wrote them into config.yaml when there was one class for all."""
 
@@ -82,11 +82,27 @@ def test_the_file_of_a_run_that_wrote_the_fields_of_all_tasks_is_read(data):
         ({"task": "texts"}, "data.task texts is not known; use arithmetic, multilabel, text, co"),
         ({"task": "text", "path": "a", "pathz": "b"}, "data.pathz; did you mean data.path?"),
         (CORPUS | {"blend": [{"prefx": "a"}]}, "data.blend.0.prefx; did you mean data.blend.0.pr"),
+        (
+            {"task": "text", "path": "a", "fields": "text=b,labels=c"},
+            "data.fields 'text=b,labels=c': expected each of text at most once, for example text=C",
+        ),
+        ({"task": "text", "path": "a", "fields": "body"}, "data.fields 'body': expected each of"),
         ({"digits": 0}, "data.digits: input should be greater than or equal to 1 (found 0)"),
     ],
 )
 def test_what_a_task_cannot_use_is_refused(data, message):
     assert message in refusal(data)
+
+
+@pytest.mark.parametrize(
+    "given", ["labels=tags,text=the body", {"text": "the body", "labels": "tags"}]
+)
+def test_columns_have_names(given):
+    config = load_config(None, {"data": {"task": "multilabel", "path": "a.csv", "fields": given}})
+    data = MultilabelData.of(load_config(None, yaml.safe_load(config.to_yaml())))
+    assert data.field_names == {"text": "the body", "labels": "tags"}
+    text = load_config(None, {"data": {"task": "text", "path": "a.csv"}})
+    assert TextData.of(text).field_names == {"text": "text"}
 
 
 def test_no_section_is_no_mapping():
@@ -124,6 +140,9 @@ def test_options_of_a_task_reach_it(tmp_path):
     config, _ = parse_arguments(["--data.task", "arithmetic", "--data.digits", "3"], "test")
     assert isinstance(config.data, ArithmeticData)
     assert config.data.digits == 3
+    given = ["--config", str(file), "--data.task", "multilabel"]
+    config, _ = parse_arguments([*given, "--data.fields", "text=a,labels=b"], "test")
+    assert MultilabelData.of(config).field_names == {"text": "a", "labels": "b"}
     given = ["--data.task", "corpus", "--data.blend", "[a:0.7, b]", "--data.tokenizer", "t.model"]
     config, _ = parse_arguments(given, "test")
     assert [source.weight for source in CorpusData.of(config).blend or ()] == [0.7, 1.0]

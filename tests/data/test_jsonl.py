@@ -126,3 +126,45 @@ def test_a_long_window_of_zstd_is_read(tmp_path):
     packer = zstandard.ZstdCompressor(compression_params=options).compressobj()
     (tmp_path / "a.txt.zst").write_bytes(packer.compress(b"one\n\ntwo") + packer.flush())
     assert read_texts(tmp_path / "a.txt.zst") == ["one", "two"]
+
+
+TABLE = 'id,body,tags\r\n0245,"one, ""two""\nthree",a\n\n7,0245,b\n'
+BODIES = ['one, "two"\nthree', "0245"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet"])
+def test_tables_are_read_by_named_columns(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = {"id": ["0245", "7"], "body": BODIES, "tags": ["a", "b"]}
+        parquet.write_table(arrow.table(columns), path)
+    else:
+        content = TABLE if ".csv" in name else TABLE.replace(",", "\t").replace("one\t", "one,")
+        path.write_bytes(gzip.compress(content.encode()) if name[-2:] == "gz" else content.encode())
+    assert read_texts(path, field="body") == BODIES
+    assert read_texts(path, field="id") == ["0245", "7"]
+    names = {"text": "body", "labels": "tags"}
+    assert read_labelled(path, names) == [
+        LabelledText(text, (label,)) for text, label in zip(BODIES, "ab", strict=True)
+    ]
+    with pytest.raises(
+        UserError, match=r"no field text, found the fields id, body, tags; expected"
+    ):
+        read_texts(path)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "the table is empty; its first line must name the columns"),
+        ("text,text\na,b\n", "two columns are named 'text'"),
+        ("text,id\na,1\nb\n", "line 3: has 1 fields, another number of fields than the first .* 2"),
+        ('text\n"a"b\n', "line 2: no row of a table"),
+        ('text\na\n"b\nc\nd\n', "line 3: a value begins there that has no end"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(tmp_path, content, message):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_texts(tmp_path / "a.csv")

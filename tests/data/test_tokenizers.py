@@ -1,6 +1,7 @@
 import importlib
 import json
 import os
+import re
 import string
 import unicodedata
 
@@ -416,6 +417,75 @@ def test_hugging_faces_digits_joined_behind_something_are_refused(before):
     )
     with pytest.raises(ValueError, match="digits must be single"):
         HuggingFaceTokenizer(built.to_str())
+
+
+@pytest.mark.parametrize("digits", ["١٢", "१२", "１２"])
+def test_hugging_faces_joined_digits_of_other_scripts_are_refused(digits):
+    """In UTF-8 they are several bytes, each a sign of its own in the file."""
+    tokenizers = pytest.importorskip("tokenizers", reason="optional: reads Hugging Face's files")
+    split = tokenizers.pre_tokenizers
+    level = split.ByteLevel(add_prefix_space=False)
+    one, two = ("".join(part for part, _ in level.pre_tokenize_str(digit)) for digit in digits)
+    pairs = [(digit[:end], digit[end]) for digit in (one, two) for end in range(1, len(digit))]
+    pairs = [*dict.fromkeys(pairs), (one, two)]
+    tokens = [*sorted(split.ByteLevel.alphabet()), *(a + b for a, b in pairs)]
+    ids = {token: number for number, token in enumerate(tokens)}
+    built = tokenizers.Tokenizer(tokenizers.models.BPE(ids, pairs))
+    built.decoder = tokenizers.decoders.ByteLevel()
+    built.pre_tokenizer = level
+    with pytest.raises(ValueError, match=f"encodes '{digits}' .* 2 digits, and digits must be"):
+        HuggingFaceTokenizer(built.to_str())
+    single = split.Digits(individual_digits=True)
+    built.pre_tokenizer = split.Sequence([single, level])
+    assert HuggingFaceTokenizer(built.to_str()).decode([ids[one + two]]) == digits
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_pieces_do_not_join_digits_of_other_scripts(kind, monkeypatch):
+    lines = ["word ١٢ ١٢ १२ १२ １２ １２"] * 2000
+    tokenizer = train_pieces([*LINES, *lines], kind, SIZE)
+    for text in ("١٢٣", " १२", "x１２"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+        shown = [tokenizer.decode([index]) for index in tokenizer.encode(text)]
+        assert all(sum(c.isdecimal() for c in part) <= 1 for part in shown)
+    if kind == "unigram":  # learns no joined ones of these few
+        return
+    monkeypatch.setattr(pieces, "OTHER_DIGIT", re.compile("(?!)"))
+    with pytest.raises(ValueError, match=r"joins digits with others \('"):
+        train_pieces([*LINES, *lines], kind, SIZE)
+
+
+@pytest.mark.parametrize(
+    "name, lossless",
+    [
+        ("characters", True),
+        ("words", False),
+        ("bpe", True),
+        ("unigram", True),
+        ("hugging_face", True),
+    ],
+)
+def test_what_gives_text_back(made, name, lossless):
+    assert made(name).lossless is lossless
+
+
+@pytest.mark.parametrize("change", ["lower", "nfkc", "strip", "prefix", "words"])
+def test_hugging_faces_files_that_lose_text(change):
+    tokenizers = pytest.importorskip("tokenizers", reason="optional: reads Hugging Face's files")
+    built = tokenizers.Tokenizer.from_str(hugging_face_text())
+    normalizers, split = tokenizers.normalizers, tokenizers.pre_tokenizers
+    if change == "words":
+        built = tokenizers.Tokenizer(
+            tokenizers.models.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]")
+        )
+        built.pre_tokenizer = split.Whitespace()
+    elif change == "prefix":
+        single = split.Digits(individual_digits=True)
+        built.pre_tokenizer = split.Sequence([single, split.ByteLevel(add_prefix_space=True)])
+    else:
+        kinds = {"lower": "Lowercase", "nfkc": "NFKC", "strip": "Strip"}
+        built.normalizer = getattr(normalizers, kinds[change])()
+    assert not HuggingFaceTokenizer(built.to_str()).lossless
 
 
 def test_hugging_faces_truncation_and_padding_are_off(made):

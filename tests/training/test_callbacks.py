@@ -1,6 +1,7 @@
 """Records of a run that is killed, goes back, or has no room."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def test_lines_of_a_stretch_that_is_trained_again_are_kept_aside(tmp_path):
         assert steps_of(tmp_path / "abandoned" / "metrics.jsonl") == aside
         assert steps_of(tmp_path / "evaluation.jsonl") == []
     assert steps_of(tmp_path / "abandoned" / "evaluation.jsonl") == [4]
+
+
+def test_a_score_that_is_no_number_is_null_and_said(tmp_path, capsys):
+    values = (Metric("loss", math.inf, "lower", "nats"), Metric("bits", math.nan, "lower", "bits"))
+    bad = Evaluation("bits", values, (), 4, 0.1, ())
+    assert bad.not_finite == ("bits", "loss")
+    records = JsonLines(tmp_path)
+    records.on_evaluation(5, 50, evaluation())
+    assert not capsys.readouterr().err
+    records.on_evaluation(10, 100, bad)
+    records.close()
+    assert "after step 10: bits, loss: no finite number, null in the" in capsys.readouterr().err
+    lines = (tmp_path / "evaluation.jsonl").read_text().splitlines()
+    found = json.loads(lines[-1], parse_constant=lambda name: pytest.fail(name))
+    assert found["metrics"] == {"loss": None, "bits": None}
 
 
 def full(*_args, **_kwargs):

@@ -10,7 +10,6 @@ Needs scikit-learn: pip install scikit-learn.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from pretrain.config import Config, parse_arguments
 from pretrain.data.tokenizers import split_words
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.progress import progress_bar
 from pretrain.ragged import Documents
 from pretrain.tasks.multilabel.config import MultilabelData
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _text(report))
+    print(json_text(report) if options.json else _text(report))
     return 0
 
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from pretrain.data.indexed import IndexLayout, bin_path, idx_path, manifest_path, write_manifest
 from pretrain.data.tokenizers import CharacterTokenizer, save_tokenizer
+from pretrain.files import json_text
 
 SENTENCE = 10, 30
 LONGEST = 200
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.read is not None:
         sizes = options.batch, options.length, options.steps
-        print(json.dumps(read(options.read, options.strategy, *sizes)))
+        print(json_text(read(options.read, options.strategy, *sizes)))
         return 0
     with TemporaryDirectory(dir=options.folder) as folder:
         prefix = write_corpus(Path(folder), options.documents)

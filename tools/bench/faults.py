@@ -10,7 +10,6 @@ of the last checkpoint are those of an undisturbed run, bit for bit. Ends with 1
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pretrain.files import json_text, write_text
 from tools.bench.fault_kinds import KINDS
 from tools.bench.fault_runs import LAYOUTS, Layout, ended, state_of
 
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = summary(done, unable, options.seed)
     print(table(found))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_text(options.json, json_text(found, indent=2) + "\n")
     if not found["lost"] and options.out is None:
         shutil.rmtree(folder, ignore_errors=True)
     return 1 if found["lost"] or not done else 0

@@ -49,6 +49,7 @@ from pretrain.data.tokenizers import (
     train_pieces,
 )
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools import preprocess_data
 from tools.bench.cooccurrence import natural_corpus
 from tools.bench.rounds import extremes, median, ratios, significant, take_turns
@@ -199,7 +200,7 @@ def _one_route(name: str, text: Path, tokenizer: Path, processes: int) -> None:
         "cpu_seconds": sum(usage.ru_utime + usage.ru_stime for usage in used),
         "peak_mib": _peak_kib() / 1024,
     }
-    print(json.dumps(report))
+    print(json_text(report))
 
 
 def _peak_kib() -> int:
@@ -223,7 +224,7 @@ def make_files(options: argparse.Namespace, folder: Path) -> tuple[Path, Path, P
         files.append(folder / f"{name}.jsonl")
         with files[-1].open("w", encoding="utf-8") as file:
             for text in made_documents(sentences, int(size * 1e6), options.new_words, 0):
-                file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                file.write(json_text({"text": text}, ascii_only=False) + "\n")
     return files[0], files[1], tokenizer
 
 
@@ -329,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _text(report))
+    print(json_text(report) if options.json else _text(report))
     return 0
 
 

@@ -9,7 +9,6 @@ is the stall: seconds by which the save and these steps take longer than the ste
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from pretrain.config import Config, ParallelConfig, load_config
 from pretrain.distributed import topology as topologies
 from pretrain.errors import UserError
+from pretrain.files import json_text, write_text
 from pretrain.training.checkpoint.manifest import Manifest, newest_first
 from tools.bench.subject import ALONE, TOKENIZER, batch_of
 
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(table(found))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_text(options.json, json_text(found, indent=2) + "\n")
     return 0
 
 

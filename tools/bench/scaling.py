@@ -13,7 +13,6 @@ machine allows.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ import torch
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.testing.forks import environment
 from tools.bench.interleaved import Side, contest
 from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(result) if options.json else table(result))
+    print(json_text(result) if options.json else table(result))
     return 0
 
 

@@ -12,7 +12,6 @@ takes the ranks. Numbers of ranks that its layout refuses, or on which a rank ne
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from typing import Any
 from pretrain import run_files
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from pretrain.planning import Machine, Plan, make_plan
 from pretrain.planning.step_time import bubble_fraction
 from pretrain.selection.table.traffic import Work, query_bytes
@@ -106,7 +106,7 @@ def job_of(ranks: int) -> Job:
         interval,
         3 * ranks / interval,
         3 * ranks * beat / interval,
-        ranks * (beat + len(json.dumps(ROW))),
+        ranks * (beat + len(json_text(ROW))),
         ranks + 1,
         2 * ranks + 1,
         ranks * ranks,
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs": [asdict(run) for run in runs],
     }
     lines = [*job_table(jobs), "", *run_table(runs)]
-    print(json.dumps(values) if options.json else "\n".join(lines))
+    print(json_text(values) if options.json else "\n".join(lines))
     return 0
 
 

@@ -24,6 +24,7 @@ from pretrain.data.batch import Batch, Sampler
 from pretrain.data.loader import BatchFeed
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
+from pretrain.files import json_text
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.run_files import METRICS
 from pretrain.selection.estimators.pointwise import Pointwise, Scorer
@@ -174,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
 
     some = words_of(natural_corpus(None), 8192, 1_000_000)
     for count in options.threads:
-        print(json.dumps(measure_share(some, 8192, threads=count)), flush=True)
+        print(json_text(measure_share(some, 8192, threads=count)), flush=True)
     return 0
 
 

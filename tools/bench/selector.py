@@ -30,7 +30,6 @@ compared with scipy's and scikit-learn's cell by cell.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -43,6 +42,7 @@ from scipy.sparse import csr_matrix
 
 from pretrain.distributed.cpu import keep_freed_memory
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.ragged import Documents
 from pretrain.selection.estimators.pointwise import Pointwise, Scorer
 from pretrain.selection.table.counts import DEFAULT_BUDGET, ShardedCounts
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(result) if options.json else in_words(result))
+    print(json_text(result) if options.json else in_words(result))
     return 0
 
 

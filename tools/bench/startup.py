@@ -11,7 +11,6 @@ there. `--imports MODULE` lists what importing a module costs instead.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
+from pretrain.files import json_text, write_text
 from tools.bench.rounds import Route, clocked, extremes, median, ratios, take_turns
 from tools.comparison.origin import ROOT
 
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         spread = {name: statistics.pstdev(values) for name, values in seconds.items()}
         values = {"programs": found, "spread": spread}
-        options.json.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_text(options.json, json_text(values, indent=2) + "\n")
     return 0
 
 

@@ -31,7 +31,6 @@ weights beside.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -43,6 +42,7 @@ import torch
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.distributed.topology import device_name, pick_device, share_threads
 from pretrain.errors import ConfigError, UserError
+from pretrain.files import json_text
 from tools.bench.baseline_pytorch import run_plain
 from tools.bench.hugging_face import run_hugging_face
 from tools.bench.interleaved import Memory, Orders, Side, contest, missing
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for threads in options.threads or [config.run.threads]:
             one = changed(config, {"run": {"threads": threads}})
             result = measure(one, names, max(1, options.rounds), max(1, options.steps_per_round))
-            print(json.dumps(result) if options.json else table(result), flush=True)
+            print(json_text(result) if options.json else table(result), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

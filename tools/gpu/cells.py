@@ -25,6 +25,7 @@ from pretrain.config import Config
 from pretrain.distributed import backends
 from pretrain.distributed import topology as topologies
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from tools.bench.baseline_pytorch import run_plain
 from tools.bench.hugging_face import run_hugging_face
 from tools.bench.interleaved import MIB, Orders, missing
@@ -228,7 +229,7 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line:
         return 0
-    print(json.dumps(measure(Cell(**json.loads(line)))), flush=True)
+    print(json_text(measure(Cell(**json.loads(line)))), flush=True)
     return 0
 
 

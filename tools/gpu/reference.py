@@ -20,6 +20,7 @@ import torch
 from pretrain.config import Config, load_config
 from pretrain.data.batch import Batch
 from pretrain.distributed import topology as topologies
+from pretrain.files import json_text, write_text
 from tools.bench.subject import ALONE
 
 FILE = Path(__file__).with_name("reference.json")
@@ -89,7 +90,7 @@ def main() -> int:
         "torch": torch.__version__,
         **{precision: trained(precision, "cpu") for precision in PRECISIONS},
     }
-    FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_text(FILE, json_text(found, indent=1) + "\n")
     return 0
 
 

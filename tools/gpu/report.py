@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pretrain.files import json_text, write_text
+
 ROOT = Path(__file__).resolve().parents[2]
 """The repository."""
 
@@ -73,9 +75,7 @@ class Report:
 
     def write(self) -> None:
         """Replace the file."""
-        beside = self.path.with_suffix(".part")
-        beside.write_text(json.dumps(self.values, indent=1) + "\n", encoding="utf-8")
-        beside.replace(self.path)
+        write_text(self.path, json_text(self.values, indent=1) + "\n")
 
     def add(self, part: str, figures: Mapping[str, Any]) -> None:
         """Add figures to a part, and write."""

@@ -21,7 +21,9 @@ from pretrain.errors import UserError
 CONFIG = "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 HEAD = "lm_head.weight"
-EMBEDDINGS = ("model.embed_tokens.weight", "transformer.wte.weight", "wte.weight")
+EMBEDDINGS = (
+    "model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "wte.weight",
+)  # fmt: skip
 MOST_JSON_BYTES = 64 << 20
 """Longest JSON file that is read."""
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}

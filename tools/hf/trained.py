@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pretrain.config import Config, load_config
@@ -134,8 +135,18 @@ class Trained:
                 )
 
     def weight(self, name: str) -> Tensor:
-        """An undivided parameter in fp32."""
-        return self.reader.full(name)
+        """An undivided parameter in fp32.
+
+        Raises:
+            UserError: it is not finite throughout.
+        """
+        full = self.reader.full(name)
+        if not torch.isfinite(full).all():
+            raise UserError(
+                f"{self.folder}: {name} holds NaN or an infinity; take a checkpoint of the run "
+                "from before it went bad"
+            )
+        return full
 
 
 def _selected(folder: Path, manifest: Manifest) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretrain.data import records
+from pretrain.data.records import SEPARATORS
 from tools.preprocessing.sources import Source, open_raw
 
 
@@ -40,7 +41,7 @@ def plan_units(sources: Sequence[Source], size: int) -> list[Unit]:
     """All units, in the order of the corpus.
 
     Ranges of about `size` bytes; a compressed file is one unit, since it can be read only from its
-    beginning.
+    beginning, and so is a table of lines, in which a line break may stand between quotes.
     """
     ranges = ((source, *span) for source in sources for span in _spans(source, size))
     return [Unit(number, *span, size) for number, span in enumerate(ranges)]
@@ -58,7 +59,7 @@ def parquet_file(source: Source) -> Any:
 def _spans(source: Source, size: int) -> Iterator[tuple[int, int, int, int]]:
     if source.format == "parquet":
         yield from _row_groups(source, size)
-    elif source.compression:
+    elif source.compression or source.format in SEPARATORS:
         yield 0, source.size, 0, source.size
     else:
         for begin in range(0, source.size, size):

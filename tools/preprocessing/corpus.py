@@ -23,7 +23,7 @@ from pretrain.data.indexed import (
 )
 from pretrain.data.tokenizers import TextTokenizer
 from pretrain.errors import UserError
-from pretrain.files import written_whole
+from pretrain.files import json_text, written_whole
 from pretrain.locks import locked
 from tools.preprocessing.checksums import checksum
 from tools.preprocessing.chunks import Unit
@@ -186,7 +186,7 @@ class Assembly:
                             "why": bad.why,
                             "start": bad.start,
                         }
-                        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                        file.write(json_text(record, ascii_only=False) + "\n")
 
     def _make(self, name: str, size: int, header: bytes, first_boundary: int) -> None:
         """A file of its final size; what was moved into it before stays."""
@@ -266,7 +266,7 @@ def _same_plan(folder: Path, plan: dict[str, Any], overwrite: bool) -> None:
             if file.name != LOCK:
                 file.unlink()
     with written_whole(path) as beside:
-        beside.write_text(json.dumps(plan))
+        beside.write_text(json_text(plan))
 
 
 def _versions() -> dict[str, str]:

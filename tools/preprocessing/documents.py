@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 from pretrain.data.formats import damage, unpacked
-from pretrain.data.records import RecordError, decoded, field_of, json_object, not_utf8, text_of
+from pretrain.data.records import (
+    SEPARATORS,
+    RecordError,
+    decoded,
+    field_of,
+    json_object,
+    not_utf8,
+    table_rows,
+    text_of,
+)
 from pretrain.errors import UserError
 from tools.preprocessing.checksums import Hashed
 from tools.preprocessing.chunks import Unit, parquet_file
@@ -102,13 +111,35 @@ class Reader:
             )
             if position < unit.begin:
                 next(lines)
-            found = (
-                self._json_lines(lines, end)
-                if unit.source.format == "jsonl"
-                else self._paragraphs(lines, end)
-            )
-            yield from found
+            if unit.source.format in SEPARATORS:
+                yield from self._table(lines, SEPARATORS[unit.source.format])
+            elif unit.source.format == "jsonl":
+                yield from self._json_lines(lines, end)
+            else:
+                yield from self._paragraphs(lines, end)
             self.digests = self._hashed.digests()
+
+    def _table(self, lines: Lines, separator: str) -> Iterator[str | Bad]:
+        field, path = self.rules.field, self.unit.source.path
+        rows = table_rows(path, self._decoded(lines), separator, self.rules.longest)
+        for number, row in rows:
+            if isinstance(row, RecordError):
+                yield Bad(number - 1, str(row), "")
+            elif field not in row:
+                raise UserError(_no_column(path, field, row))
+            else:
+                yield _whole(row[field], number - 1)
+
+    def _decoded(self, lines: Lines) -> Iterator[str]:
+        """Lines of a table, bytes that are not UTF-8 as half surrogates."""
+        for offset, raw in lines:
+            self.lines += 1
+            if raw is None:
+                raise UserError(
+                    f"{self.unit.source.path}, line {self.lines}: "
+                    f"{_too_long('line', self.rules.longest)}; raise it, or close the quote"
+                )
+            yield raw.decode("utf-8" if offset else "utf-8-sig", "surrogateescape")
 
     def _json_lines(self, lines: Lines, end: int | None) -> Iterator[str | Bad]:
         for offset, raw in lines:
@@ -166,10 +197,7 @@ class Reader:
         unit, field = self.unit, self.rules.field
         file = parquet_file(unit.source)
         if field not in file.schema_arrow.names:
-            raise UserError(
-                f"{unit.source.path}: no column {field}, found "
-                f"{', '.join(file.schema_arrow.names)}; name one with --field"
-            )
+            raise UserError(_no_column(unit.source.path, field, file.schema_arrow.names))
         groups = range(unit.begin, unit.end)
         total = sum(file.metadata.row_group(group).num_rows for group in groups)
         for batch in file.iter_batches(ROWS, row_groups=list(groups), columns=[field]):
@@ -263,6 +291,23 @@ def _checked(value: object, field: str, number: int, start: str) -> str | Bad:
         return text_of(value, field)
     except RecordError as error:
         return Bad(number, str(error), start)
+
+
+def _whole(text: str, number: int) -> str | Bad:
+    """A value of a table; bad where bytes of it are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raw = text.encode(errors="surrogateescape")
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            return Bad(number, not_utf8(error), _start(raw))
+    return text
+
+
+def _no_column(path: str, field: str, columns: Iterable[str]) -> str:
+    return f"{path}: no column {field}, found {', '.join(columns)}; name one with --field"
 
 
 def _too_long(what: str, longest: int) -> str:

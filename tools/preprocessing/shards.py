@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pretrain.files import written_whole
+from pretrain.files import json_text, written_whole
 from tools.preprocessing.documents import Bad
 
 KINDS = ("tokens", "lengths", "documents", "bad")
@@ -85,7 +85,7 @@ class PartWriter:
 
     def add_bad(self, bad: Bad) -> None:
         """A line that is no document."""
-        self._write("bad", (json.dumps(asdict(bad), ensure_ascii=True) + "\n").encode())
+        self._write("bad", (json_text(asdict(bad)) + "\n").encode())
         self.bad += 1
 
     def commit(self, **others: Any) -> Counts:
@@ -147,7 +147,7 @@ def committed(folder: Path, number: int, merged: Path) -> Counts | None:
 
 def _save(folder: Path, counts: Counts) -> None:
     with written_whole(part_path(folder, counts.number, "json")) as beside:
-        beside.write_text(json.dumps(asdict(counts)))
+        beside.write_text(json_text(asdict(counts)))
 
 
 def _crc(file: BinaryIO, size: int) -> int:

@@ -9,12 +9,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from pretrain.data.formats import format_of
+from pretrain.data.formats import FORMATS, format_of
 from pretrain.data.records import identity
 from pretrain.errors import UserError
 
-READ = ("jsonl", "parquet", "text")
-"""Formats that can be read in pieces."""
+READ = tuple(dict.fromkeys(FORMATS.values()))
+"""Formats of text."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Source:
         path: as a path or URL.
         size: in bytes, compressed as it is.
         stamp: changes when the file is written to.
-        format: jsonl, text or parquet.
+        format: one of `READ`.
         compression: an ending of :data:`pretrain.data.formats.COMPRESSIONS`, or nothing.
     """
 
@@ -104,8 +104,6 @@ def _source(path: str, given: str | None) -> Source:
         form, compression = format_of(path, given)
     except UserError as error:
         raise UserError(f"{error}, or give --format" if given is None else str(error)) from None
-    if form not in READ:
-        raise UserError(f"{path}: tables of {form} are not read here; write JSON lines, or Parquet")
     size, stamp = _state(path)
     if compression and not size:
         raise UserError(f"{path}: damaged (it has no bytes); copy it again")

@@ -22,7 +22,7 @@ from typing import Any
 
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
-from pretrain.files import written_whole
+from pretrain.files import json_text, written_whole
 from tools.preprocessing.coordinator import Answer, Desk, Link, Message
 from tools.preprocessing.work import Amount, Settings, Workshop
 
@@ -232,7 +232,7 @@ def _serve_connections(desk: Desk, ranks: Ranks, meeting: Path) -> None:
         address = [socket.gethostname(), listener.address[1]]
         with written_whole(meeting) as beside:
             beside.touch(mode=0o600)
-            beside.write_text(json.dumps({"address": address, "key": key.hex()}))
+            beside.write_text(json_text({"address": address, "key": key.hex()}))
         threads = []
         for _ in range(others):
             thread = threading.Thread(target=_serve_one, args=(desk, listener.accept()))

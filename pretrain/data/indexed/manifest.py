@@ -9,7 +9,7 @@ from typing import Any
 
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.errors import UserError
-from pretrain.files import written_whole
+from pretrain.files import json_text, written_whole
 
 FORMAT = 1
 
@@ -45,7 +45,7 @@ def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest, whole or not at all."""
     with written_whole(path) as beside:
         beside.write_text(
-            json.dumps({"format": FORMAT, **manifest}, indent=1, ensure_ascii=False) + "\n",
+            json_text({"format": FORMAT, **manifest}, indent=1, ascii_only=False) + "\n",
             encoding="utf-8",
             errors="backslashreplace",  # a file name that is not UTF-8: JSON's own escapes
         )

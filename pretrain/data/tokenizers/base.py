@@ -12,6 +12,8 @@ import numpy as np
 
 PAD = "<pad>"
 UNKNOWN = "<unk>"
+PROBES = ("0123456789", "  two  spaces ", "\t\r\n", "ﬁ①é\u0301", "👩\u200d🚀", "word")
+"""Texts that come back changed from tokenizers that change text."""
 SPECIALS = (PAD, "<end>", "<plan>", "</plan>", "<blank>")
 """Special tokens of every tokenizer of text; <unk> follows where text can be unknown."""
 
@@ -30,6 +32,10 @@ class Tokenizer(Protocol):
     @property
     def unknown_id(self) -> int | None:
         """Id that stands for text outside the vocabulary; None where there is no such text."""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every text without unknown parts comes back from its ids unchanged."""
 
     @property
     def fingerprint(self) -> str:
@@ -81,6 +87,11 @@ class TextTokenizer(ABC):
     def unknown_id(self) -> int | None:
         """Id of text outside the vocabulary; None where every text is inside."""
         return self.special(UNKNOWN) if UNKNOWN in self.specials else None
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every text without unknown parts comes back from its ids unchanged."""
+        return True
 
     def special(self, name: str) -> int:
         """Id of a special token.

@@ -38,6 +38,11 @@ class LabelTokenizer:
         return self.text.unknown_id
 
     @property
+    def lossless(self) -> bool:
+        """As of the texts' tokenizer."""
+        return self.text.lossless
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that decides ids."""
         return digest("labels", self.names, self.text.fingerprint)

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import sentencepiece
 
-from pretrain.data.tokenizers.base import SPECIALS, TextTokenizer, digest
+from pretrain.data.tokenizers.base import PROBES, SPECIALS, TextTokenizer, digest
 from pretrain.errors import UserError
 
 SPACE = "▁"
 """Stands for a space in pieces. In text it is encoded as its bytes, so that it comes back."""
-RESERVED = str.maketrans({SPACE: " ", "▅": " ", "\0": " "})
-"""A line with one of these would be left out of the training."""
+APART = "\x1f"
+"""Parts digits from what is beside them in the training, which itself knows only those of ASCII."""
+RESERVED = str.maketrans({SPACE: " ", "▅": " ", "\0": " ", APART: " "})
+"""A line with one of these would be left out of the training, or be taken for parted."""
+OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 INPUT_SENTENCES = 10_000_000
 """Training reads this many lines, from the first on."""
-PROBES = ("0123456789", "  two  spaces ", "\t\r\n", "ﬁ①é\u0301", "👩\u200d🚀", "word")
 
 
 class SentencePieceTokenizer(TextTokenizer):
@@ -44,10 +46,11 @@ class SentencePieceTokenizer(TextTokenizer):
         silent = [
             self._processor.is_control(i) or self._processor.is_unknown(i) for i in range(count)
         ]
-        self._bytes = [
-            b"" if hidden else bytes([int(piece[3:5], 16)]) if raw else _surface(piece)
+        self._content: list[str | int] = [
+            "" if hidden else int(piece[3:5], 16) if raw else piece.replace(SPACE, " ")
             for piece, raw, hidden in zip(pieces, byte, silent, strict=True)
         ]
+        """What each id stands for: text, or one byte."""
         if sum(byte) != 256:
             raise ValueError("the model has no bytes to fall back to; train it with byte_fallback")
         self._space_ids = [self._processor.piece_to_id(f"<0x{b:02X}>") for b in SPACE.encode()]
@@ -78,7 +81,19 @@ class SentencePieceTokenizer(TextTokenizer):
         return self.model
 
     def _text(self, ids: list[int], specials: bool) -> str:
-        return b"".join(self._bytes[i] for i in ids).decode(errors="replace")
+        """Bytes in a row that are no UTF-8, as where text was cut inside a character, are a
+        U+FFFD each, as in the `tokenizer.json` that is exported."""
+        parts: list[str] = []
+        run = bytearray()
+        for content in map(self._content.__getitem__, ids):
+            if isinstance(content, int):
+                run.append(content)
+                continue
+            if run:
+                parts.append(_decoded(run))
+                run = bytearray()
+            parts.append(content)
+        return "".join([*parts, _decoded(run)])
 
     def _check_round_trips(self) -> None:
         for text in PROBES:
@@ -116,6 +131,7 @@ def train_pieces(lines: Iterable[str], kind: str, size: int) -> SentencePieceTok
             vocab_size=wanted,
             byte_fallback=True,
             split_digits=True,
+            pretokenization_delimiter=APART,
             required_chars="0123456789",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
@@ -139,7 +155,8 @@ def _clean(lines: Iterable[str], refused: list[UserError]) -> Iterator[str]:
     """What SentencePiece reads. It turns errors into its own, so ours are put aside as well."""
     try:
         for text in lines:
-            yield from filter(None, text.translate(RESERVED).split("\n"))
+            parted = OTHER_DIGIT.sub(rf"{APART}\g<0>{APART}", text.translate(RESERVED))
+            yield from filter(None, parted.split("\n"))
     except UserError as error:
         refused.append(error)
         raise
@@ -181,9 +198,12 @@ def _processor(model: bytes) -> sentencepiece.SentencePieceProcessor:
     return processor
 
 
-def _surface(piece: str) -> bytes:
-    return piece.replace(SPACE, " ").encode()
+def _decoded(raw: bytearray) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "\ufffd" * len(raw)
 
 
 def _joins_digits(piece: str) -> bool:
-    return len(piece) > 1 and any(character in "0123456789" for character in piece)
+    return len(piece) > 1 and any(character.isdecimal() for character in piece)

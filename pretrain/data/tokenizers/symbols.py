@@ -17,6 +17,7 @@ class SymbolTokenizer:
     """
 
     unknown_id = None
+    lossless = True
 
     def __init__(self, symbols: str) -> None:
         if len(set(symbols)) != len(symbols):

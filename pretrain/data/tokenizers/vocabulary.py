@@ -109,6 +109,7 @@ class WordTokenizer(ListTokenizer):
 
     kind = "words"
     separator = " "
+    lossless = False  # white space is gone
 
     @staticmethod
     def split(text: str) -> list[str]:

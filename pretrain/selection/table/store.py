@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pretrain.errors import UserError
-from pretrain.files import checksum, open_to_umask
+from pretrain.files import checksum, json_text, open_to_umask
 from pretrain.selection.table import kernels
 from pretrain.selection.table.collectives import add_up, gather_numbers, together, world
 from pretrain.selection.table.counts import (
@@ -125,7 +125,7 @@ def save(
             if rank == 0:
                 shards = [json.loads(bytes(size.tolist())) for size in sizes]
                 manifest = _describe(content, partial, shards, fingerprint, made_from, state or {})
-                _write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+                _write_text(partial / MANIFEST, json_text(manifest, indent=2) + "\n")
                 _put_in_place(partial, path)
     except BaseException:
         if rank == 0:

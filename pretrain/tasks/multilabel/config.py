@@ -24,6 +24,7 @@ class MultilabelData(TextFiles):
     minimum_documents: PositiveInt = 50
     """Training texts that a label must have; rarer ones are left out."""
 
+    read_fields: ClassVar[tuple[str, ...]] = ("text", "labels")
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed",
     )  # fmt: skip

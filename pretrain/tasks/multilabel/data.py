@@ -185,7 +185,11 @@ class Multilabel:
 def split(config: MultilabelData) -> tuple[list[LabelledText], list[LabelledText]]:
     """Training and held-out texts; errors: see :func:`pretrain.data.held_out.hold_out`."""
     return hold_out(
-        config, read_labelled, lambda example: example.text, "texts", "data.test_fraction"
+        config,
+        lambda path: read_labelled(path, config.field_names),
+        lambda example: example.text,
+        "texts",
+        "data.test_fraction",
     )
 
 

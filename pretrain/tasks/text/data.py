@@ -103,20 +103,24 @@ class Text:
     Attributes:
         sentences: tokens of each, document after document; some may be empty.
         firsts: [documents + 1] int64 sentence with which each document begins, and their number.
+        sizes: [documents] int64 bytes of each document's text in UTF-8, where that is known.
     """
 
     sentences: Documents
     firsts: np.ndarray
+    sizes: np.ndarray | None = None
 
     longest: ClassVar[None] = None
 
     @classmethod
     def encoded(cls, documents: Iterable[str], tokenizer: Tokenizer) -> Text:
         """Split documents into sentences, each tokenized by itself."""
+        documents = list(documents)
         pieces = [split_sentences(document) for document in documents]
         encode = tokenizer.encode
         sentences = Documents.of([encode(piece) for document in pieces for piece in document])
-        return cls(sentences, np.cumsum([0, *map(len, pieces)]))
+        sizes = np.array([len(document.encode()) for document in documents], dtype=np.int64)
+        return cls(sentences, np.cumsum([0, *map(len, pieces)]), sizes)
 
     @classmethod
     def joined(cls, texts: Sequence[Text]) -> Text:
@@ -165,7 +169,8 @@ class Text:
     def head(self, documents: int | None) -> Text:
         """The first documents, or all."""
         firsts = self.firsts if documents is None else self.firsts[: documents + 1]
-        return Text(self.sentences.between(0, int(firsts[-1])), firsts)
+        sizes = None if self.sizes is None else self.sizes[: len(firsts) - 1]
+        return Text(self.sentences.between(0, int(firsts[-1])), firsts, sizes)
 
     def take(self, numbers: np.ndarray) -> Documents:
         """Sentences of these numbers, in their order."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pretrain.config import Config
 from pretrain.data.batch import Batch, positions_of
-from pretrain.data.tokenizers import Tokenizer, WordTokenizer
+from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed.topology import Topology
 from pretrain.inference.decoding import GreedyDecoder
 from pretrain.inference.forward import Forward, token_nats
@@ -312,15 +312,16 @@ def choose_together(chooser: Chooser, text: Text, topology: Topology) -> np.ndar
 
 
 def text_bytes(text: Text, tokenizer: Tokenizer) -> int | None:
-    """Bytes of a text in UTF-8; None where its tokens do not tell: words leave out what is between
-    them, and <unk> can be anything."""
-    if isinstance(tokenizer, WordTokenizer) or tokenizer.unknown_id in text.sentences.tokens:
+    """Bytes of a text in UTF-8; None where its tokens do not tell the text: a tokenizer that loses
+    some of it would need fewer bits for as many bytes, and <unk> can be anything."""
+    if not tokenizer.lossless or tokenizer.unknown_id in text.sentences.tokens:
         return None
     documents = text.documents
-    return sum(
+    size = sum(
         len(tokenizer.decode(documents.between(number, number + 1).tokens).encode())
         for number in range(len(documents))
     )
+    return size if text.sizes is None or size == text.sizes.sum() else None
 
 
 def _rows(values: np.ndarray, count: int, length: int, fill: int) -> np.ndarray:

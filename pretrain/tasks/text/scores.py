@@ -22,13 +22,11 @@ from torch import Tensor
 from pretrain.ragged import Documents
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.base import Metric
+from pretrain.tasks.text.rouge import rouge
 
 PLAN, MARK, PLANNED, OTHER, END = range(5)
 """Kinds of labels; -1 is none, and counts nowhere."""
 KINDS = 5
-ROUGE = ("rouge1", "rouge2", "rougeL")
-USE_STEMMER = True
-"""Words are compared by their Porter stems."""
 
 
 def kinds_of(planned: Documents, transform: Insert | Keep, end_id: int) -> np.ndarray:
@@ -87,8 +85,12 @@ class LikelihoodSums:
 
     def mean(self, *kinds: int) -> float:
         """Nats per label of these kinds; nan where there is none."""
-        count = int(self.counts[list(kinds)].sum())
+        count = self.count(*kinds)
         return float(self.nats[list(kinds)].sum()) / count if count else math.nan
+
+    def count(self, *kinds: int) -> int:
+        """Labels of these kinds."""
+        return int(self.counts[list(kinds)].sum())
 
     @property
     def original_tokens(self) -> int:
@@ -97,7 +99,7 @@ class LikelihoodSums:
 
 
 def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> tuple[Metric, ...]:
-    """Scores of a text of at least one token.
+    """Scores of a text of at least one token; nan, all of them, of a model that gives no numbers.
 
     joint_bits_per_token: bits of everything (inserted tokens, marks, text, ends) divided by the
         number of original tokens.
@@ -105,46 +107,34 @@ def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> tuple[
         sentence.
     conditional_perplexity_without_plan: the same, without tokens that equal the inserted one.
     plain_perplexity: of original tokens of the text with nothing inserted.
-    plan_bits, mark_bits: bits per inserted token, and per mark; left out where there are none.
+    plan_bits, mark_bits: bits per inserted token, and per mark.
+    What there are no such tokens for is left out.
 
     Args:
         planned: of the text with what is inserted.
         plain: of the same text with nothing inserted.
     """
+    joint = float(planned.nats.sum()) / planned.original_tokens / math.log(2)
+    metrics = [Metric("joint_bits_per_token", joint, "lower", "bits")]
     # What inserted tokens cost, or give away, differs by strategy.
-    metrics = [
-        Metric(
-            "joint_bits_per_token",
-            float(planned.nats.sum()) / planned.original_tokens / math.log(2),
-            "lower",
-            "bits",
-        ),
-        Metric(
-            "conditional_perplexity",
-            perplexity(planned.mean(PLANNED, OTHER)),
-            "lower",
-            "perplexity",
-            comparable=False,
-        ),
-        Metric(
-            "conditional_perplexity_without_plan",
-            perplexity(planned.mean(OTHER)),
-            "lower",
-            "perplexity",
-            comparable=False,
-        ),
-        Metric("plain_perplexity", perplexity(plain.mean(PLANNED, OTHER)), "lower", "perplexity"),
-    ]
+    for name, sums, kinds, comparable in (
+        ("conditional_perplexity", planned, (PLANNED, OTHER), False),
+        ("conditional_perplexity_without_plan", planned, (OTHER,), False),
+        ("plain_perplexity", plain, (PLANNED, OTHER), True),
+    ):
+        if sums.count(*kinds):
+            value = perplexity(sums.mean(*kinds))
+            metrics.append(Metric(name, value, "lower", "perplexity", comparable))
     for name, kind in (("plan_bits", PLAN), ("mark_bits", MARK)):
-        if planned.counts[kind]:
+        if planned.count(kind):
             bits = planned.mean(kind) / math.log(2)
             metrics.append(Metric(name, bits, "lower", "bits", comparable=False))
-    return tuple(metric for metric in metrics if not math.isnan(metric.value))
+    return tuple(metrics)
 
 
 def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> tuple[Metric, ...]:
     """bits_per_byte: bits of everything divided by the bytes of the text, which no tokenizer
-    changes; left out where they are not known.
+    changes; left out where they are not known, or the tokens do not tell the whole text.
 
     Args:
         planned: of the text with what is inserted.
@@ -180,20 +170,6 @@ def repetition(texts: Sequence[Sequence[int]], n: int = 4) -> float:
 
 def _grams(text: Sequence[int], n: int) -> list[tuple[int, ...]]:
     return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
-
-
-def rouge(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Mean F-measure of ROUGE-1, ROUGE-2 and ROUGE-L (Lin, 2004) by the package rouge-score, words
-    by their stems.
-
-    Args:
-        pairs: the true text and the generated one, at least one pair.
-    """
-    from rouge_score.rouge_scorer import RougeScorer  # slow to import
-
-    scorer = RougeScorer(list(ROUGE), use_stemmer=USE_STEMMER)
-    scores = [scorer.score(true, generated) for true, generated in pairs]
-    return {name: float(np.mean([score[name].fmeasure for score in scores])) for name in ROUGE}
 
 
 def generation_metrics(

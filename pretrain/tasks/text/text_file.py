@@ -42,7 +42,7 @@ def split(config: TextData) -> tuple[list[str], list[str]]:
     """Training and held-out documents; errors: see :func:`pretrain.data.held_out.hold_out`."""
     return hold_out(
         config,
-        lambda path: read_texts(path, config.document_gap),
+        lambda path: read_texts(path, config.document_gap, config.field_names["text"]),
         lambda document: document,
         "documents",
         "data.document_gap or data.test_fraction",

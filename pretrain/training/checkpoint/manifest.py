@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.errors import UserError
-from pretrain.files import checksum
+from pretrain.files import checksum, json_text
 from pretrain.run_files import MANIFEST
 
 FORMAT = 2
@@ -92,7 +92,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """JSON, readable by people too."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        return json_text(asdict(self), indent=1) + "\n"
 
 
 def folder_name(step: int) -> str:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,14 @@ import torch
 from pretrain.config import Config, load_config
 from pretrain.data.batch import Batch, Sampler, positions_of
 from pretrain.data.loader import BatchFeed
+from pretrain.data.tokenizers import CharacterTokenizer, WordTokenizer
 from pretrain.distributed import topology
 from pretrain.errors import ConfigError
 from pretrain.selection.orders.transforms import Keep
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.selection.selector import Selection
-from pretrain.tasks.text.data import lay_out
-from pretrain.tasks.text.evaluation import TextEvaluator
+from pretrain.tasks.text.data import Text, lay_out
+from pretrain.tasks.text.evaluation import TextEvaluator, text_bytes
 from pretrain.tasks.text.scores import END, OTHER
 from pretrain.tasks.text.selection import Chooser
 from pretrain.tasks.text.task import TextTask
@@ -245,6 +247,19 @@ def test_nothing_inserted_is_plain_text(play):
     assert not result.higher_is_better
     assert 1.0 < result.value < 2 * math.log2(208)
     assert 0.9 < metrics["original_tokens_per_position"] < 1.0
+
+
+def test_a_text_that_tokens_do_not_tell_has_no_bytes():
+    characters = CharacterTokenizer(sorted(set("ab üΩ.\n")))
+    texts = ["ab ü. Ω.", "b\n\na"]
+    text = Text.encoded(texts, characters)
+    assert text_bytes(text, characters) == sum(len(each.encode()) for each in texts) == 14
+    assert text_bytes(text.head(1), characters) == 10
+    assert text_bytes(Text.encoded(["ab c"], characters), characters) is None  # <unk>
+    words = WordTokenizer(["a", "b"])
+    assert text_bytes(Text.encoded(["a b"], words), words) is None
+    shorter = replace(text, sizes=text.sizes + 1)
+    assert text_bytes(shorter, characters) is None
 
 
 def test_a_table_is_fitted_by_itself_and_used(play, tmp_path, capsys):

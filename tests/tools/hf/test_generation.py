@@ -92,6 +92,19 @@ def test_a_tokenizer_json_encodes_as_ours(name):
             assert read.decode(ids) == tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("name", ["unigram", "bpe", "hugging face"])
+def test_a_tokenizer_json_decodes_text_that_is_cut_inside_a_character_as_ours(name):
+    tokenizer = TOKENIZERS[name]()
+    read = tokenizers.Tokenizer.from_str(tokenizer_json(tokenizer)[0])
+    chance = random.Random(1)
+    for text in ["naïve 天気 🚀x", *odd_texts()[:60]]:
+        ids = tokenizer.encode(text).tolist()
+        end = chance.randrange(len(ids))
+        some = [chance.randrange(1, tokenizer.text_ids) for _ in range(20)]
+        for cut in (ids[:end], ids[end:], some):
+            assert read.decode(cut) == tokenizer.decode(cut)
+
+
 def test_what_a_tokenizer_json_encodes_otherwise_is_found():
     content, _ = tokenizer_json(CharacterTokenizer("ab"))
     assert differing(CharacterTokenizer("ba"), content, ["", "ab"]) == "ab"

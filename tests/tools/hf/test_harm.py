@@ -1,6 +1,7 @@
 """Folders of models that are broken or made to harm."""
 
 import json
+import math
 import pickle
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pretrain.errors import ConfigError, UserError
 from pretrain.training.checkpoint.compatibility import check_same_model
+from pretrain.training.checkpoint.tensor_files import PieceReader
 from tests.tools.hf.models import LLAMA, config_of, parameters_in, save
 from tests.tools.hf.test_generation import byte_pairs
 from tools import export_hf, generate, import_hf
@@ -194,6 +196,16 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
     path.write_text(json.dumps(values))
     with pytest.raises(UserError, match=r"linear_fc1.weight is \[128, 32\], .* \[96, 32\]"):
         Trained.read(folder)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_not_exported(tmp_path, monkeypatch, value):
+    save(tmp_path / "c", config_of())
+    trained, full, row = Trained.read(tmp_path / "c"), PieceReader.full, torch.tensor([0])
+    monkeypatch.setattr(PieceReader, "full", lambda *of: full(*of).index_fill(0, row, value))
+    with pytest.raises(UserError, match=r"c: \S+ holds NaN or an infinity; take a checkpoint"):
+        export_hf.export(trained, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_imported_says_so_and_takes_the_same_model_only(model, tmp_path):

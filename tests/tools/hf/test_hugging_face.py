@@ -87,16 +87,20 @@ def test_in_bfloat16_weights_are_rounded(tmp_path):
     assert torch.equal(table, weights["embedding.word_embeddings.weight"].bfloat16())
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("prefix", ["", "transformer."])
-def test_a_gpt2_that_transformers_wrote_is_imported(prefix, tmp_path):
+def test_a_gpt2_that_transformers_wrote_is_imported(prefix, tied, tmp_path):
     from safetensors.torch import load_file, save_file
     from transformers import GPT2Config, GPT2LMHeadModel
 
     values = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 12, "vocab_size": 29}
-    model = GPT2LMHeadModel(GPT2Config(**values)).eval()
+    model = GPT2LMHeadModel(GPT2Config(**values, tie_word_embeddings=tied)).eval()
     model.save_pretrained(tmp_path / "hf")
     path = tmp_path / "hf" / "model.safetensors"
-    tensors = {prefix + k.removeprefix("transformer."): v for k, v in load_file(path).items()}
+    tensors = {
+        key.replace("transformer.", prefix, 1): value for key, value in load_file(path).items()
+    }
+    assert ("lm_head.weight" in tensors) is not tied
     # As the hub's GPT-2, which has its masks too.
     save_file({**tensors, f"{prefix}h.0.attn.bias": torch.ones(1, 1, 12, 12)}, path)
     config = run_file(tmp_path / "run.yaml", {"sequence_length": 16})
@@ -108,6 +112,9 @@ def test_a_gpt2_that_transformers_wrote_is_imported(prefix, tmp_path):
     torch.testing.assert_close(table[29:], old.mean(dim=0).expand(3, -1))
     section = yaml.safe_load((tmp_path / "in" / "config.yaml").read_text())["model"]
     assert (section["sequence_length"], section["gelu"]) == (12, "tanh")
+    assert section["tie_embeddings"] is tied
+    if not tied:
+        assert torch.equal(found["output_layer.weight"][:29], model.lm_head.weight.detach())
 
 
 def masked_loss(model, step):

@@ -192,3 +192,42 @@ def test_sources_that_cannot_be_used_are_named(tmp_path, name, message):
     (tmp_path / name).write_text("" if name == "a.txt" else "x")
     with pytest.raises(UserError, match=message):
         find_sources([str(tmp_path / "*")])
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
+def test_tables_have_the_documents_that_the_text_task_reads(tmp_path, name):
+    rows = 'id,body\n1,"a, ""b""\n\nc"\n\n2,0245\n3,é\n'.replace(
+        ",", "\t" if "tsv" in name else ","
+    )
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(rows.encode()) if name.endswith("gz") else rows.encode())
+    rules = Rules("body", 1, 1000)
+    documents, lines, digest = read(path, 3, rules)
+    assert documents == read_texts(path, field="body") == [documents[0], "0245", "é"]
+    assert documents[0][-5:] == 'b"\n\nc'
+    assert lines == 7
+    assert digest == checksum([sha256(part).hexdigest() for part in pieces(path.read_bytes(), 3)])
+    with pytest.raises(UserError, match=r"no column text, found id, body; name one with --field"):
+        read(path)
+
+
+def pieces(content, size):
+    return [content[begin : begin + size] for begin in range(0, len(content), size)]
+
+
+def test_bad_rows_of_a_table_are_told_apart_from_a_table_that_is_none(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'text,id\na,1\nb\n"c"d,2\n\xe9,3\ne,4\n')
+    documents = read(path)[0]
+    assert [one for one in documents if isinstance(one, str)] == ["a", "e"]
+    bad = [(one.line, one.why) for one in documents if isinstance(one, Bad)]
+    assert [line for line, _ in bad] == [2, 3, 4]
+    assert [why[:11] for _, why in bad] == ["has 1 field", "no row of a", "not UTF-8 ("]
+    path.write_text('text,id\na,1\n"b,2\nc,3\n')
+    with pytest.raises(UserError, match=r"a\.csv, line 3: a value begins there that has no end"):
+        read(path)
+    path.write_text("text,id\n" + chr(34) + 3 * ("b" * 900 + "\n") + chr(34) + ",2\n")
+    with pytest.raises(
+        UserError, match=r"line 2: a value begins there that has no end within 1,000"
+    ):
+        read(path)

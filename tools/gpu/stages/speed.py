@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any
 
+from pretrain.files import json_text
 from pretrain.model.flops import FORMULA, model_cost, peak_flops
 from tools.gpu.cells import Cell
 from tools.gpu.report import ROOT, Options, Report
@@ -120,7 +121,7 @@ class Worker:
             RuntimeError: the process ended with an error, whose last lines the message has.
             subprocess.TimeoutExpired: it took too long.
         """
-        line = json.dumps(asdict(cell)) + "\n"
+        line = json_text(asdict(cell)) + "\n"
         started = time.monotonic()
         try:
             said, _ = self.process.communicate(line, timeout=min(seconds, LONGEST[cell.tiny]))

@@ -20,7 +20,6 @@ over ours: the median over rounds of the ratio within a round. The counts are co
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.errors import UserError
+from pretrain.files import json_text
 from pretrain.selection.estimators.k_local import k_local_order
 from pretrain.selection.table.blocks import Columns
 from pretrain.selection.table.subsets import count_subsets, spectrum_of
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(result) if options.json else in_words(result))
+    print(json_text(result) if options.json else in_words(result))
     return 0
 
 

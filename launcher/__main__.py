@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from launcher.commands import cancel, logs, resubmit, status, submit, watch
+from pretrain.console import run_program
 from pretrain.errors import UserError
 
 COMMANDS = {
@@ -57,4 +58,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -26,6 +26,7 @@ import torch
 import torch.distributed as dist
 
 from launcher.environment import environment, node_name
+from pretrain.console import take_all_characters
 from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
 from pretrain.distributed.topology import pick_device
 from pretrain.errors import UserError
@@ -347,6 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    take_all_characters()
     code = main()
     sys.stdout.flush()
     os._exit(code)  # threads of a group whose members are gone must not hold this up

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pretrain.config.base import write_path_out
+from pretrain.config.names import hint
 from pretrain.config.strict_yaml import load_yaml
 from pretrain.errors import ConfigError
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Time = Annotated[str, Field(pattern=r"^(\d+|\d+:\d+(:\d+)?|\d+-\d+(:\d+){0,2})$")]
 Words = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
-PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\n\r]+$")]
+PathText = Annotated[
+    str, Field(min_length=1, pattern=r"^[^\n\r]+$"), AfterValidator(write_path_out)
+]
 """A path on the nodes, which may have spaces."""
 
 
@@ -182,11 +185,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     if problem["type"] == "extra_forbidden":
-        match = difflib.get_close_matches(name, list(Settings.model_fields), n=1, cutoff=0.5)
-        hint = (
-            f"did you mean {match[0]}?" if match else f"known: {', '.join(Settings.model_fields)}"
-        )
-        return f"unknown field {name}; {hint}"
+        return f"unknown field {name}{hint(name, list(Settings.model_fields))}"
     if name == "time":
         return f"time {problem['input']!r}: expected 24:00:00, 2-12:00 or minutes"
     message = problem["msg"][0].lower() + problem["msg"][1:]

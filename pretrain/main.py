@@ -17,6 +17,7 @@ if __package__ in (None, ""):  # started as a file: the repository is not on the
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from pretrain.config import parse_arguments
+from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import UserError
 
@@ -63,4 +64,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

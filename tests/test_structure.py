@@ -12,8 +12,8 @@ from pretrain import registry, run_files
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    ("errors", "spans", "ragged", "registry"),
-    ("files",),
+    ("console", "errors", "paths", "spans", "ragged", "registry"),
+    ("compiled", "files"),
     ("locks", "progress", "run_files"),
     ("config",),
     ("distributed",),

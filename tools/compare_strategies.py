@@ -24,17 +24,18 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from pretrain.config import Config, parse_arguments
+from pretrain.console import run_program
 from pretrain.distributed.ranks import free_port, without_launcher
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_lines
 from pretrain.locks import locked
+from pretrain.paths import path_argument
 from pretrain.progress import progress_bar
 from pretrain.run_files import METRICS, RANKS
 from pretrain.training.fingerprints import FINGERPRINTS, NAMES
@@ -77,12 +78,12 @@ def train_all(runs: Sequence[Run], processes: int, jobs: int) -> None:
     waiting = [run for run in runs if run.result is None]
     for run in runs:
         if run not in waiting:
-            say(f"{run.name}: complete, not trained again")
+            print(f"{run.name}: complete, not trained again")
     if not waiting:
         return
     for run in waiting:
         if run.was_complete and not run.config.run.overwrite:
-            say(f"{run.name}: was complete, goes on to more steps; log.txt says what that does")
+            print(f"{run.name}: was complete, goes on to more steps; log.txt says what that does")
     cores = len(os.sched_getaffinity(0))
     threads = max(1, cores // (jobs * processes))
     total = sum(run.config.training.steps for run in waiting)
@@ -153,18 +154,6 @@ def _beaten(run: Run) -> int:
         return 0
 
 
-def say(text: str) -> None:
-    """Print, in ASCII where the output takes no more than that."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        for character, words in {"±": "+-", "…": "...", "’": "'"}.items():
-            text = text.replace(character, words)
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-    print(text)
-
-
 def split_seeds(text: str) -> list[int]:
     """`0,1,2` as a list.
 
@@ -209,7 +198,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "list such as 0321,3210 (units are numbered in natural order; 0-10-2-... of more than 10)",
     )
     parser.add_argument("--seeds", default="0", help="comma-separated seeds")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the comparison")
+    parser.add_argument("--out", type=path_argument, required=True, help="folder of the comparison")
     parser.add_argument("--processes", type=int, help="processes of each run")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument(
@@ -309,8 +298,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    say(format_table(summary))
-    say(
+    print(format_table(summary))
+    print(
         f"\n{time.perf_counter() - started:.0f} s; comparison.json, comparison.png and "
         f"report.html are in {options.out}"
     )
@@ -318,4 +307,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -20,11 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config.block_style import GPT2
+from pretrain.console import run_program
 from pretrain.data.tokenizers import LabelTokenizer, TextTokenizer, WordTokenizer, joining
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.data.tokenizers.pieces import PROBES
 from pretrain.errors import UserError
 from pretrain.files import folder_whole, json_text, open_to_umask
+from pretrain.paths import path_argument
 from tools.hf import restored_generation
 from tools.hf.card import model_card
 from tools.hf.facts import facts_of
@@ -168,9 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Export. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="tools.export_hf", description=__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="folder of a run or of a checkpoint"
+        "--checkpoint", type=path_argument, required=True, help="folder of a run or of a checkpoint"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--out", type=path_argument, required=True, help="folder to write")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of the weights")
     parser.add_argument(
         "--shard-gb", type=float, default=2.0, help="GiB of one file of weights, and of memory"
@@ -193,4 +195,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

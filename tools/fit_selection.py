@@ -21,9 +21,11 @@ from typing import Any
 import torch.distributed as dist
 
 from pretrain.config import TABLELESS, parse_arguments
+from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
 from pretrain.selection.table import store
@@ -73,9 +75,15 @@ def _report(out: Path, selection: Selection, how: str) -> dict[str, Any]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the fit."""
-    parser.add_argument("--out", type=Path, help="folder of the table, which all processes see")
     parser.add_argument(
-        "--add", type=Path, action="append", default=[], help="sum this table up instead of fitting"
+        "--out", type=path_argument, help="folder of the table, which all processes see"
+    )
+    parser.add_argument(
+        "--add",
+        type=path_argument,
+        action="append",
+        default=[],
+        help="sum this table up instead of fitting",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -122,4 +130,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pretrain.console import run_program
 from pretrain.errors import UserError
+from pretrain.paths import path_argument
 from tools.hf.facts import facts_of
 from tools.hf.folders import CONFIG, Weights, inside, read_json
 from tools.hf.own_model import Sampling, own_model
@@ -100,10 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print one answer a line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="tools.generate", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="folder of a run or of a checkpoint")
-    source.add_argument("--model", type=Path, help="folder that tools.export_hf wrote")
+    source.add_argument(
+        "--checkpoint", type=path_argument, help="folder of a run or of a checkpoint"
+    )
+    source.add_argument("--model", type=path_argument, help="folder that tools.export_hf wrote")
     parser.add_argument("--prompt", action="append", default=[], help="may be given repeatedly")
-    parser.add_argument("--prompts", type=Path, help="file with one prompt a line")
+    parser.add_argument("--prompts", type=path_argument, help="file with one prompt a line")
     parser.add_argument("--raw", action="store_true", help="the model's own order")
     parser.add_argument("--max-tokens", type=int, help="of a continuation (text)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 for the likeliest tokens")
@@ -128,4 +132,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -23,11 +23,13 @@ from tqdm import tqdm
 from pretrain.config import Config, load_config, read_yaml
 from pretrain.config.block_style import BLOCK_STYLES
 from pretrain.config.data import TokenizerFile
+from pretrain.console import run_program
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.data.tokenizers.files import ending_of, save_tokenizer
 from pretrain.errors import UserError
 from pretrain.files import folder_whole
 from pretrain.optimizers.base import optimizer_of
+from pretrain.paths import path_argument
 from pretrain.run_files import MANIFEST
 from pretrain.training.checkpoint.manifest import File, Manifest, file_of
 from pretrain.training.checkpoint.tensor_files import Copy
@@ -267,9 +269,13 @@ def _differences(before: Config, after: Config) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Import. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="tools.import_hf", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="folder of Hugging Face's")
-    parser.add_argument("--config", type=Path, required=True, help="YAML of the run to come")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument(
+        "--model", type=path_argument, required=True, help="folder of Hugging Face's"
+    )
+    parser.add_argument(
+        "--config", type=path_argument, required=True, help="YAML of the run to come"
+    )
+    parser.add_argument("--out", type=path_argument, required=True, help="checkpoint to write")
     options = parser.parse_args(argv)
     try:
         changes = bring_in(options.model, options.config, options.out)
@@ -287,4 +293,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -15,8 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from pretrain.run_files import CHECKPOINTS, MANIFEST
 from pretrain.training.checkpoint.manifest import (
     CheckpointError,
@@ -73,7 +75,7 @@ def describe(folder: Path, checksums: bool) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what is there. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="tools.inspect_checkpoint", description=__doc__)
-    parser.add_argument("path", type=Path, help="folder of a run or of a checkpoint")
+    parser.add_argument("path", type=path_argument, help="folder of a run or of a checkpoint")
     parser.add_argument("--no-checksums", action="store_true", help="look at sizes only")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     options = parser.parse_args(argv)
@@ -114,4 +116,4 @@ def _text(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

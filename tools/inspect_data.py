@@ -23,10 +23,12 @@ import numpy as np
 
 from pretrain.config import Config, parse_arguments
 from pretrain.config.data import TokenizerFile
+from pretrain.console import run_program
 from pretrain.data.indexed import IndexedCorpus, check_tokenizer, read_manifest
 from pretrain.data.tokenizers import Tokenizer, load_tokenizer
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from pretrain.tasks.text.indexed import IndexedText
 from pretrain.tasks.text.selection import Chooser
 
@@ -257,10 +259,10 @@ def _text(report: dict[str, Any]) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the inspection."""
     add = parser.add_argument
-    add("prefix", type=Path, metavar="PREFIX", help="of .bin, .idx and .manifest.json")
+    add("prefix", type=path_argument, metavar="PREFIX", help="of .bin, .idx and .manifest.json")
     add("--documents", type=int, default=3, help="to show as text (default: 3)")
-    add("--tokenizer", type=Path, help="default: the file that the manifest names")
-    add("--plot", type=Path, help="draw the lengths into this file")
+    add("--tokenizer", type=path_argument, help="default: the file that the manifest names")
+    add("--plot", type=path_argument, help="draw the lengths into this file")
     add("--json", action="store_true", help="print one JSON object")
 
 
@@ -298,4 +300,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

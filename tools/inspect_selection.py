@@ -18,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 
 from pretrain.config import Config, parse_arguments
+from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
@@ -92,4 +93,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

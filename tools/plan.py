@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretrain.config import Config, parse_arguments
+from pretrain.console import run_program
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.model.flops import PEAKS, peak_flops
@@ -163,4 +164,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

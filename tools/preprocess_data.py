@@ -21,11 +21,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.indexed import read_manifest, write_manifest
 from pretrain.data.tokenizers import load_tokenizer
 from pretrain.distributed.ranks import Ranks, discover
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from tools.preprocessing.chunks import plan_units
 from tools.preprocessing.coordinator import Desk, refusing
 from tools.preprocessing.corpus import (
@@ -39,7 +41,7 @@ from tools.preprocessing.corpus import (
     tokenizing,
 )
 from tools.preprocessing.documents import Rules
-from tools.preprocessing.sources import READ, find_sources
+from tools.preprocessing.sources import READ, find_sources, is_url
 from tools.preprocessing.work import Settings
 from tools.preprocessing.workers import explained, linked, mpi_world, serving, uses_mpi, work_with
 
@@ -120,6 +122,10 @@ def _share(text: str) -> float:
     return value
 
 
+def _source(text: str) -> str:
+    return text if is_url(text) else str(path_argument(text))
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.preprocess_data",
@@ -127,9 +133,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--input", nargs="+", required=True, help="files, patterns or URLs, in this order")
-    add("--tokenizer", type=Path, required=True, help="its file, or a folder that holds one")
-    add("--output", type=Path, required=True, help="PREFIX of the files to write")
+    add("--input", type=_source, nargs="+", required=True,
+        help="files, patterns or URLs, in this order")  # fmt: skip
+    add(
+        "--tokenizer",
+        type=path_argument,
+        required=True,
+        help="its file, or a folder that holds one",
+    )
+    add("--output", type=path_argument, required=True, help="PREFIX of the files to write")
     add("--sentences", action="store_true", help="a sequence per sentence, not per document")
     add("--end-of-document", action="store_true", help="put <end> after each document")
     add("--workers", type=_positive(int), default=1, help="processes per rank (default: 1)")
@@ -179,4 +191,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -10,11 +10,11 @@ token has a share of 1/r, normalised); the plan is the one that a fit would make
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 
+from pretrain.console import run_program
 from pretrain.selection.table.sharding import plan_table
 
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -68,4 +68,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, ParallelConfig, read_yaml
+from pretrain.console import run_program
 from pretrain.data.skipped import passing, read_passed
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from pretrain.run_files import CHECKPOINTS, CONFIG, SKIPPED
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.training.checkpoint.manifest import complete, read_manifest
@@ -151,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("run", type=path_argument, help="folder of the run")
     parser.add_argument(
         "--step", type=int, required=True, help="counted from 0, as in bad_steps.jsonl"
     )
@@ -170,4 +172,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

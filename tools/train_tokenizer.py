@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.records import (
     Advance,
     RecordError,
@@ -38,6 +39,7 @@ from pretrain.data.tokenizers import (
 )
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from pretrain.progress import progress_bar
 
 LISTS = {"characters": CharacterTokenizer, "words": WordTokenizer}
@@ -125,11 +127,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kind", choices=[*LISTS, *PIECES], required=True, help="of tokenizer")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="files of text")
+    parser.add_argument(
+        "--input", type=path_argument, nargs="+", required=True, help="files of text"
+    )
     parser.add_argument("--field", default="text", help="field or column with it (default: text)")
     parser.add_argument("--size", type=int, required=True, help="ids, special tokens included")
     parser.add_argument(
-        "--out", type=Path, required=True, help=".json (characters, words), .model (others)"
+        "--out",
+        type=path_argument,
+        required=True,
+        help=".json (characters, words), .model (others)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(argv)
@@ -168,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

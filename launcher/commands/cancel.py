@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 
 from launcher.record import Record
 from launcher.scheduler import scheduler
 from pretrain.errors import UserError
+from pretrain.paths import path_argument
 
 HELP = "cancel a run's job"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of the run")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from launcher.record import Record
 from pretrain.errors import UserError
+from pretrain.paths import path_argument
 
 HELP = "show what a run's job has printed"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of the run")
     parser.add_argument("-f", "--follow", action="store_true", help="go on showing what comes")
     parser.add_argument("--rank", type=int, help="that rank's log of the last attempt instead")
 

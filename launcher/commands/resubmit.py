@@ -15,13 +15,14 @@ from launcher.scheduler import scheduler
 from launcher.submission import now, refuse_active
 from launcher.sweep import submit_array
 from pretrain.errors import UserError
+from pretrain.paths import path_argument
 
 HELP = "go on with a run that has ended before it was complete"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "options", nargs="*", metavar="OPTION",
         help="of sbatch, after --: launcher resubmit RUN -- --exclude=n3 --time=48:00:00",

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.record import Attempt, Record, Submission
 from launcher.scheduler import Job, Scheduler, scheduler
 from pretrain.config import read_yaml
+from pretrain.paths import path_argument
 from pretrain.run_files import CONFIG, MANIFEST
 
 HELP = "show where a run stands"
@@ -19,7 +20,9 @@ ATTEMPTS_SHOWN = 8
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run, or of a sweep")
+    parser.add_argument(
+        "run", type=path_argument, metavar="RUN", help="folder of the run, or of a sweep"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 from launcher.watch.snapshot import take
 from pretrain.errors import ConfigError
+from pretrain.paths import path_argument
 
 HELP = "show how a run does, in the terminal"
 SHORTEST = 0.2
@@ -20,7 +20,7 @@ SHORTEST = 0.2
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    parser.add_argument("run", type=path_argument, metavar="RUN", help="folder of the run")
     parser.add_argument("--once", action="store_true", help="show one frame and end")
     parser.add_argument(
         "--interval", type=float, default=2.0, metavar="S",

@@ -72,6 +72,9 @@ find_run() {
         before=$argument
     done
     [[ -n $run ]] || fail "give --run.directory DIRECTORY: logs and restarts are kept there"
+    # As the program takes it; a shell leaves a tilde behind = alone.
+    [[ $run == \~ || $run == \~/* ]] && run=$HOME${run#\~}
+    [[ $run != \~* ]] || fail "--run.directory $run: write the path out"
 }
 
 find_python() {

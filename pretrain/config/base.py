@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+
+from pretrain.paths import written_out
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -28,11 +30,21 @@ class Section(BaseModel):
                 raise PydanticCustomError("truth_value", "True and False are no value of it")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _path(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, str | Path) and Path in (annotation, *get_args(annotation)):
+            return write_path_out(str(value))
+        return value
 
-def closest(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown `name`: the nearest known one, or all of them."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]}?" if match else f"; known: {', '.join(known)}"
+
+def write_path_out(text: str) -> str:
+    """As :func:`pretrain.paths.written_out`, for validators; their messages name the field."""
+    try:
+        return written_out(text)
+    except ValueError as error:
+        raise PydanticCustomError("path", "{reason}", {"reason": str(error)}) from None
 
 
 def check_name(field: str, name: str, known: Sequence[str]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pretrain.config.base import NonNegativeInt, Section
+from pydantic import field_validator
+
+from pretrain.config.base import NonNegativeInt, Section, write_path_out
 
 
 class CheckpointConfig(Section):
@@ -27,3 +29,8 @@ class CheckpointConfig(Section):
     """What to go on from: auto (the newest complete checkpoint of the run's folder, if it has any),
     latest (that, and an error if it has none), never, or the folder of a checkpoint or of a run,
     which stands for its newest. Later checkpoints of the run itself are set aside."""
+
+    @field_validator("resume")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        return write_path_out(value)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from copy import copy
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from pydantic import create_model
 from pydantic_settings import BaseSettings, CliSettingsSource
 
 from pretrain import registry
-from pretrain.config.base import Section, closest
+from pretrain.config.base import Section
 from pretrain.config.data import default_task, section_of
-from pretrain.config.load import load_config
+from pretrain.config.load import all_fields, load_config
+from pretrain.config.names import hint
 from pretrain.config.root import Config
 from pretrain.errors import ConfigError
+from pretrain.paths import path_argument
 
 
 def options_class() -> type[BaseSettings]:
@@ -52,14 +53,15 @@ def _in_words(cls: type[Section]) -> str:
 class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that one rank can speak for all."""
 
-    fields: Sequence[str] = ()
-    """Dotted names of all fields."""
+    own: Sequence[str] = ()
+    """Names of the program's own options."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             name = unknown.split()[0].split("=")[0].lstrip("-")
-            message = f"unknown option --{name}{closest(name, self.fields) if '.' in name else ''}"
+            fields = all_fields()
+            message = f"unknown option --{name}{hint(name, [*fields, *self.own], fields)}"
         raise ConfigError(f"command line: {message}; --help lists every field")
 
 
@@ -79,16 +81,15 @@ def parse_arguments(
     """
     options = options_class()
     parser = _Parser(prog=program, description=Config.__doc__, allow_abbrev=False)
-    parser.fields = [
-        f"{section}.{field}"
-        for section, info in options.model_fields.items()
-        for field in info.annotation.model_fields  # type: ignore[union-attr]
-    ]
-    parser.add_argument("--config", type=Path, default=None, help="YAML file with the sections")
+    parser.add_argument(
+        "--config", type=path_argument, default=None, help="YAML file with the sections"
+    )
     parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     if extra is not None:
         extra(parser)
     own = {action.dest for action in parser._actions}
+    shown = (action for action in parser._actions if action.help is not argparse.SUPPRESS)
+    parser.own = [name.lstrip("-") for action in shown for name in action.option_strings[-1:]]
     source = CliSettingsSource[Any](
         options,
         cli_prog_name=program,

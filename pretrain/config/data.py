@@ -116,7 +116,8 @@ class DataSection(Section):
         return config.data.build(config).tokenizer
 
     def known_vocabulary(self) -> int | None:
-        """Tokens of the tokenizer, where that is known without reading data.
+        """Tokens of the tokenizer, or the most that it can have, where that is known without
+        reading data.
 
         Raises:
             UserError: the file of the tokenizer cannot be read.

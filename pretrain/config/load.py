@@ -9,8 +9,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pretrain.config.base import closest
+from pretrain import registry
 from pretrain.config.data import DataSection, default_task, section_of
+from pretrain.config.names import hint
 from pretrain.config.root import Config
 from pretrain.config.strict_yaml import load_yaml
 from pretrain.errors import ConfigError
@@ -29,6 +30,15 @@ def _fields_at(location: Sequence[Any], values: dict[str, Any]) -> list[str]:
     return [f"{prefix}.{name}" if prefix else name for name in cls.model_fields]
 
 
+def all_fields() -> list[str]:
+    """Dotted names of the fields of all sections, and of all tasks' section `data`."""
+    classes = [(name, _class_of(info.annotation)) for name, info in Config.model_fields.items()]
+    classes = [(name, cls) for name, cls in classes if cls is not DataSection]
+    classes += [("data", section_of(task)) for task in registry.TASKS]
+    names = (f"{name}.{field}" for name, cls in classes for field in cls.model_fields)
+    return list(dict.fromkeys(names))
+
+
 def _class_of(annotation: Any) -> Any:
     """The section in an annotation such as `tuple[Section, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -42,7 +52,8 @@ def _explain(error: ValidationError, values: dict[str, Any], source: str) -> str
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            text = f"unknown field {name}{closest(name, _fields_at(problem['loc'], values))}"
+            known = _fields_at(problem["loc"], values)
+            text = f"unknown field {name}{hint(name, known, all_fields())}"
         elif problem["type"] == "value_error":
             text = str(problem["ctx"]["error"])
         else:

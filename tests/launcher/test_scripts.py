@@ -293,3 +293,25 @@ def test_a_job_goes_on_after_a_rank_was_lost_and_not_after_a_bug(tmp_path, first
     assert done.returncode == (0 if requeued else first)
     told = "a rank was lost or stood still" if requeued else "failed with exit code 1"
     assert told in done.stdout
+
+
+@pytest.mark.parametrize(
+    "given,run",
+    [
+        (["--run.directory=~/runs/a"], "/home/me/runs/a"),
+        (["--run.directory", "~"], "/home/me"),
+        (["--run.directory", "runs/~a"], "runs/~a"),
+        (["--run.directory=~you/a"], None),
+    ],
+)
+def test_a_batch_script_by_hand_finds_the_run_at_home(given, run):
+    done = subprocess.run(
+        ["bash", "-c", f'source {TEMPLATES}/job.sh; find_run "$@"; echo "$run"', "bash", *given],
+        env={"HOME": "/home/me", "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if run is None:
+        assert done.returncode != 0
+        assert "--run.directory ~you/a: write the path out" in done.stdout + done.stderr
+    else:
+        assert done.stdout == f"{run}\n"

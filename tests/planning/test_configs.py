@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from pretrain.config import load_config
+from pretrain.errors import ConfigError
 from pretrain.main import main
 from pretrain.planning import make_plan
+from pretrain.planning.plan import vocabulary_of
 from pretrain.testing.processes import run_gang
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -22,6 +24,7 @@ REAL = {
 }
 SIBLINGS = {"gpt2_124m": 1, "gpt2_350m": 1, "gpt_1.3b": 2, "llama_7b": 4, "llama_70b": 4,
             "gpt_175b": 4}  # fmt: skip
+VOCABULARIES = {"corpus_30m": 8192, "corpus": 2048, "plays": 8192, "shakespeare": 4096}
 USABLE = 0.9 * 80e9
 
 
@@ -29,6 +32,18 @@ def test_every_configuration_of_a_real_size_has_a_test_and_a_sibling():
     named = {path.stem for path in CONFIGS.glob("*.yaml")} - {"plays", "debtags", "corpus_30m"}
     assert named == set(REAL) == set(SIBLINGS)
     assert {path.stem for path in (CONFIGS / "layouts").glob("*.yaml")} == named
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_is_planned_without_its_data(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where there is neither a text nor a tokenizer
+    config = load_config(path)
+    if config.data.task == "multilabel":
+        with pytest.raises(ConfigError, match=r"set model\.vocabulary_size"):
+            vocabulary_of(config)  # how many labels there are is known from the texts alone
+    else:
+        size = vocabulary_of(config)
+        assert size == VOCABULARIES.get(path.stem, size)
 
 
 @pytest.mark.parametrize("name", list(REAL))

@@ -80,8 +80,10 @@ def test_the_vocabulary_comes_from_the_configuration_or_the_tokenizer(tmp_path):
     assert vocabulary_of(load_config(None, {"model": {"vocabulary_size": 96}})) == 96
     assert vocabulary_of(load_config(None, {"parallel": {"tensor": 2}})) == 16
     text = {"task": "text", "path": Path("unread.txt")}
+    assert vocabulary_of(load_config(None, {"data": {**text, "vocabulary": 90}})) == 96
+    labels = {**text, "task": "multilabel"}
     with pytest.raises(ConfigError, match=r"data\.tokenizer names no file.*model\.vocabulary_size"):
-        vocabulary_of(load_config(None, {"data": text}))
+        vocabulary_of(load_config(None, {"data": labels}))
     missing = {**text, "tokenizer": tmp_path / "none.json"}
     with pytest.raises(ConfigError, match=r"none\.json.*set model\.vocabulary_size"):
         vocabulary_of(load_config(None, {"data": missing}))

@@ -1,9 +1,7 @@
-import io
 import json
 import math
 import os
 import shutil
-import sys
 from itertools import permutations
 
 import pytest
@@ -321,11 +319,3 @@ def test_a_resumed_bar_starts_where_it_stands_and_never_goes_back(tmp_path):
         os.utime(metrics, ns=(step, step))
         compare_strategies.show(bar, [run], steps, before)
         assert bar.n == shown
-
-
-def test_an_output_of_ascii_only_gets_ascii(monkeypatch):
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    compare_strategies.say("0.5 ± 0.1 … Student’s λ")
-    sys.stdout.flush()
-    assert raw.getvalue() == b"0.5 +- 0.1 ... Student's \\u03bb\n"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, parse_arguments
+from pretrain.console import run_program
 from pretrain.data.tokenizers import split_words
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
@@ -216,4 +217,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
+from pretrain.console import run_program
 from pretrain.data.indexed import IndexLayout, bin_path, idx_path, manifest_path, write_manifest
 from pretrain.data.tokenizers import CharacterTokenizer, save_tokenizer
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 
 SENTENCE = 10, 30
 LONGEST = 200
@@ -153,9 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--batch", type=int, default=32, help="sequences of a batch (default: 32)")
     add("--length", type=int, default=1024, help="of a sequence (default: 1024)")
     add("--steps", type=int, default=50, help="batches to serve (default: 50)")
-    add("--folder", type=Path, help="where to write (default: the system's)")
+    add("--folder", type=path_argument, help="where to write (default: the system's)")
     add("--json", action="store_true", help="print one JSON object")
-    add("--read", type=Path, help=argparse.SUPPRESS)
+    add("--read", type=path_argument, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.read is not None:
         sizes = options.batch, options.length, options.steps
@@ -178,4 +180,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

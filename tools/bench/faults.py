@@ -23,7 +23,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pretrain.console import run_program
 from pretrain.files import json_text, write_text
+from pretrain.paths import path_argument
 from tools.bench.fault_kinds import KINDS
 from tools.bench.fault_runs import LAYOUTS, Layout, ended, state_of
 
@@ -164,9 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of kinds' moments and places")
     parser.add_argument("--kinds", help="of faults, with commas between them; all if not given")
     parser.add_argument(
-        "--out", type=Path, help="folder for the runs; a temporary one if not given"
+        "--out", type=path_argument, help="folder for the runs; a temporary one if not given"
     )
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=path_argument, help="write the figures to this file")
     options = parser.parse_args(argv)
     folder = options.out or Path(tempfile.mkdtemp(prefix="faults-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,4 +186,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from pretrain.console import run_program
 from pretrain.data.indexed import IndexLayout, bin_path, idx_path, token_type
 from pretrain.data.jsonl import read_texts
 from pretrain.data.sentences import split_sentences
@@ -50,6 +51,7 @@ from pretrain.data.tokenizers import (
 )
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from tools import preprocess_data
 from tools.bench.cooccurrence import natural_corpus
 from tools.bench.rounds import extremes, median, ratios, significant, take_turns
@@ -309,14 +311,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--input", type=Path, nargs="*", default=[], help=".txt or .jsonl whose sentences to use")
+    add(
+        "--input",
+        type=path_argument,
+        nargs="*",
+        default=[],
+        help=".txt or .jsonl whose sentences to use",
+    )
     add("--megabytes", type=float, default=200.0, help="of text (default: 200)")
     add("--processes", default="1,2", help="numbers of processes (default: 1,2)")
     add("--rounds", type=int, default=1, help="turns of each route (default: 1)")
     add("--kind", choices=["bpe", "unigram"], default="bpe", help="of SentencePiece model")
     add("--size", type=int, default=SIZE, help="of the tokenizer")
     add("--new-words", type=float, default=0.03, help="share of words that are made up")
-    add("--folder", type=Path, help="where to write (default: the system's)")
+    add("--folder", type=path_argument, help="where to write (default: the system's)")
     add("--json", action="store_true", help="print one JSON object")
     add("--route", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -335,4 +343,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -21,9 +21,11 @@ from typing import Any
 from tqdm import tqdm
 
 from pretrain.config import Config, ParallelConfig, load_config
+from pretrain.console import run_program
 from pretrain.distributed import topology as topologies
 from pretrain.errors import UserError
 from pretrain.files import json_text, write_text
+from pretrain.paths import path_argument
 from pretrain.training.checkpoint.manifest import Manifest, newest_first
 from tools.bench.subject import ALONE, TOKENIZER, batch_of
 
@@ -137,12 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, default=Path("configs/gpt2_124m.yaml"))
+    parser.add_argument("--config", type=path_argument, default=Path("configs/gpt2_124m.yaml"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1, help="sequences per step")
     parser.add_argument("--length", type=int, default=128, help="tokens of a sequence")
-    parser.add_argument("--out", type=Path, help="where to write; a temporary folder if not given")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument(
+        "--out", type=path_argument, help="where to write; a temporary folder if not given"
+    )
+    parser.add_argument("--json", type=path_argument, help="write the figures to this file")
     options = parser.parse_args(argv)
     try:
         config = load_config(options.config, {})
@@ -162,4 +166,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.console import run_program
 from pretrain.distributed.ranks import free_port
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
@@ -204,4 +205,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

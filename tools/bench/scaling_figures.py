@@ -20,6 +20,7 @@ from typing import Any
 
 from pretrain import run_files
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.console import run_program
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.planning import Machine, Plan, make_plan
@@ -242,4 +243,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.config import Config, load_config
+from pretrain.console import run_program
 from pretrain.data.batch import Batch, Sampler
 from pretrain.data.loader import BatchFeed
 from pretrain.distributed import topology as topologies
@@ -180,4 +181,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

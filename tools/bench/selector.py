@@ -40,9 +40,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from pretrain.console import run_program
 from pretrain.distributed.cpu import keep_freed_memory
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from pretrain.ragged import Documents
 from pretrain.selection.estimators.pointwise import Pointwise, Scorer
 from pretrain.selection.table.counts import DEFAULT_BUDGET, ShardedCounts
@@ -185,7 +187,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="tools.bench.selector", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--corpus", type=Path, metavar="FILE", help="UTF-8 text")
+    parser.add_argument("--corpus", type=path_argument, metavar="FILE", help="UTF-8 text")
     for name, (default, _, text) in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} ({default:,})")
     parser.add_argument(
@@ -228,4 +230,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

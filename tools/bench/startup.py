@@ -23,8 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.errors import UserError
 from pretrain.files import json_text, write_text
+from pretrain.paths import path_argument
 from tools.bench.rounds import Route, clocked, extremes, median, ratios, take_turns
 from tools.comparison.origin import ROOT
 
@@ -169,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help=f"comma-separated names: {', '.join(PROGRAMS)}")
     parser.add_argument("--imports", metavar="MODULE", help="list what importing it costs")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=path_argument, help="write the figures to this file")
     options = parser.parse_args(argv)
     try:
         if options.imports:
@@ -193,4 +195,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -40,6 +40,7 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config, parse_arguments
+from pretrain.console import run_program
 from pretrain.distributed.topology import device_name, pick_device, share_threads
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
@@ -253,4 +254,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

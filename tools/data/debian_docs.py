@@ -28,9 +28,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pretrain.console import run_program
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 
 PAGE = re.compile(r"\.(html?|txt)(\.gz)?$")
 LEFT_OUT = re.compile(
@@ -178,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("packages", nargs="+", metavar="PACKAGE", help="of Debian, such as debian-policy")
-    add("--out", type=Path, required=True, help=".jsonl file to write")
+    add("--out", type=path_argument, required=True, help=".jsonl file to write")
     add("--minimum", type=int, default=400, help="characters of a page (default: 400)")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
@@ -197,4 +199,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

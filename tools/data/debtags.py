@@ -26,9 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.jsonl import read_lines, write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 
 ENGLISH = ("-o", "Acquire::Languages=en")
 DUMP = ("apt-cache", "dumpavail")
@@ -249,11 +251,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tools.data.debtags", description="Labelled texts from Debian"
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
+    parser.add_argument("--out", type=path_argument, required=True, help="JSONL file to write")
     parser.add_argument(
         "--minimum", type=positive, default=50, help="packages that a tag must have (50)"
     )
-    parser.add_argument("--packages", type=Path, help="read this list instead of apt-cache's")
+    parser.add_argument(
+        "--packages", type=path_argument, help="read this list instead of apt-cache's"
+    )
     parser.add_argument(
         "--sample", type=positive, help="keep so many texts, by the SHA-256 of the package's name"
     )
@@ -269,4 +273,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

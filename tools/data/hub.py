@@ -18,10 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.formats import damage, unpacked
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 
 
 def rows(dataset: str, name: str | None, split: str, column: str) -> Iterator[str]:
@@ -117,12 +119,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tools.data.hub", description="Texts of a Hugging Face data set as JSON lines"
     )
-    parser.add_argument("--dataset", required=True, help="name on the hub, or a local folder")
+    parser.add_argument(
+        "--dataset",
+        type=lambda text: str(path_argument(text)),
+        required=True,
+        help="name on the hub, or a local folder",
+    )
     parser.add_argument("--name", help="configuration of the set, where it has several")
     parser.add_argument("--split", default="train", help="part of the set (default: train)")
     parser.add_argument("--column", default="text", help="column with the text (default: text)")
     parser.add_argument("--begin", type=pattern, help="a row that this matches begins a document")
-    parser.add_argument("--out", type=Path, required=True, help=".jsonl file to write")
+    parser.add_argument("--out", type=path_argument, required=True, help=".jsonl file to write")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     try:
@@ -145,4 +152,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

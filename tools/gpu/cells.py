@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from pretrain.config import Config
+from pretrain.console import run_program
 from pretrain.distributed import backends
 from pretrain.distributed import topology as topologies
 from pretrain.errors import UserError
@@ -234,4 +235,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

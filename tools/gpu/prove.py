@@ -35,6 +35,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretrain.console import run_program
+from pretrain.paths import path_argument
 from tools.gpu.report import ROOT, Options, Report
 from tools.gpu.tables import summary
 
@@ -141,10 +143,19 @@ def chosen(only: str) -> list[Stage]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options that stages take too."""
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder for the figures, the log and the summary")
+    add(
+        "--out",
+        type=path_argument,
+        required=True,
+        help="folder for the figures, the log and the summary",
+    )
     add("--device", choices=["cuda", "cpu"], default="cuda")
     add("--tiny", action="store_true", help="shapes that a CPU runs in seconds")
-    add("--earlier", type=Path, help="folder of an earlier call whose figures are taken over")
+    add(
+        "--earlier",
+        type=path_argument,
+        help="folder of an earlier call whose figures are taken over",
+    )
     add("--cells", default="", help="cells of `speed`, by parts of names: 350M@1024,plain")
 
 
@@ -190,4 +201,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from pretrain.config import Config, load_config
+from pretrain.console import run_program
 from pretrain.data.batch import Batch
 from pretrain.distributed import topology as topologies
 from pretrain.files import json_text, write_text
@@ -95,4 +95,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -13,6 +13,7 @@ transformers, and nothing else.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -296,6 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sampling = {}
     if options.temperature > 0:
         sampling = {"do_sample": True, "temperature": options.temperature}
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it does not have is written as escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     exported = Exported.load(Path(__file__).resolve().parent)
     for prompt in options.prompt:
         try:

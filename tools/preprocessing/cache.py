@@ -11,9 +11,8 @@ from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-compiled = njit(cache=True, nogil=True, boundscheck=False)
+from pretrain.compiled import compiled
 
 REMEMBERED = 2**19
 """Words; when there are more, all are forgotten."""

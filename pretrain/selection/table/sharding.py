@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from pretrain.selection.table.kernels.rows import compiled
+from pretrain.compiled import compiled
 
 Layout = Literal["dense", "sparse", "top_k"]
 LayoutChoice = Literal["auto", "dense", "sparse", "top_k"]

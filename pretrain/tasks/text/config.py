@@ -3,6 +3,7 @@ tools.preprocess_data prepared."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -53,6 +54,10 @@ class TextData(SentenceData, TextFiles):
     document_gap: PositiveInt = 1
     """Blank lines that part two documents of a plain text: 1 makes every paragraph a document,
     2 every section."""
+
+    def known_vocabulary(self) -> int | None:
+        """Without a tokenizer, `data.vocabulary` words at the most; errors: see the base class."""
+        return self.vocabulary if self.tokenizer is None else super().known_vocabulary()
 
     def title(self) -> str:
         """Such as text of plays.txt."""
@@ -128,11 +133,16 @@ class CorpusData(SentenceData):
             raise ValueError(
                 "data.task corpus needs data.tokenizer, the one that the corpora were prepared with"
             )
-        names = [str(source.prefix) for source in self.blend]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"data.blend names {twice[0]} twice; name it once, with the sum of the weights"
-            )
+        seen: dict[str, Path] = {}
+        for source in self.blend:
+            file = os.path.realpath(f"{source.prefix}.bin")  # by whichever name: of a link, with ..
+            if (first := seen.get(file)) is not None:
+                also = "" if first == source.prefix else f", as {source.prefix} too"
+                raise ValueError(
+                    f"data.blend names {first} twice{also}; name it once, with the sum of the "
+                    "weights"
+                )
+            seen[file] = source.prefix
         shares = dict(zip(("training", "validation", "test"), self.split_shares, strict=True))
         for side in ("training", self.evaluate_on):
             if not shares[side]:

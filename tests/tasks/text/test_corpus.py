@@ -295,6 +295,21 @@ def test_what_cannot_be_is_refused_by_field(data, needle):
     assert needle in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "other", ["a/./c", "a/../a/c", "link/c", "linked", "{here}/a/c", "~/a/c"], ids=str
+)
+def test_a_corpus_by_another_name_is_refused(other, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "c.bin").touch()
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "linked.bin").symlink_to("a/c.bin")
+    blend = ["a/c:0.7", "a/d", other.format(here=tmp_path)]
+    with pytest.raises(ConfigError, match=r"data\.blend names a/c twice"):
+        load_config(None, {"data": {"task": "corpus", "blend": blend, "tokenizer": "t.model"}})
+
+
 def test_a_blend_is_written_long_or_short():
     long = '[{"prefix": "a", "weight": 0.7}, {"prefix": "b"}]'
     for given in ("a:0.7,b", long):

@@ -2,91 +2,20 @@
 real launchers and ranks that do nothing but wait to be stopped, and then save for a second."""
 
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from pretrain.training.health.launchers import launcher_name
+from tests.training.health.ranks import ended, started
 
-ROOT = Path(__file__).resolve().parents[3]
-BIN = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-RANK = """\
-import os, sys, time
-from pathlib import Path
-sys.path.insert(0, os.environ["PROGRAM"])
-from pretrain.training.health.stopping import Stopper
-run = Path(sys.argv[-1])
-names = ("RANK", "OMPI_COMM_WORLD_RANK")
-rank = next((os.environ[name] for name in names if name in os.environ), "0")
-stopper = Stopper(run)
-with stopper.listening():
-    (run / f"training-{rank}").write_text(str(os.getpid()))
-    while not stopper.reason:
-        time.sleep(0.05)
-    time.sleep(1.0)
-    (run / f"saved-{rank}").write_text(stopper.reason)
-print("stopped", flush=True)
-(run / f"code-{rank}").write_text("75")
-sys.exit(75)
-"""
 PYTHON, TORCHRUN = [sys.executable], ["torchrun", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
                                       "--rdzv-endpoint", "localhost:0"]  # fmt: skip
 DEEPSPEED = ["deepspeed", "--num_accelerators", "2", "--master_port"]
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable]
 GONE = ", which started this, is gone"
-
-
-def started(command: list[str], run: Path) -> subprocess.Popen[bytes]:
-    program = shutil.which(command[0], path=BIN)
-    assert program, f"{command[0]} comes with the project's environment"
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RANK", "WORLD"))
-    } | {"PROGRAM": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    (run / "rank.py").write_text(RANK)
-    return subprocess.Popen(
-        [program, *command[1:], str(run / "rank.py"), str(run)], env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        preexec_fn=hear_interrupts,
-    )  # fmt: skip
-
-
-def hear_interrupts() -> None:
-    """A shell has what it starts in the background ignore SIGINT, tests and their children too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def ended(run: Path, process: subprocess.Popen[bytes], ranks: int, number: signal.Signals):
-    """The launcher's exit code, and why ranks saved, by rank."""
-    end = time.monotonic() + 120
-    while len(list(run.glob("training-*"))) < ranks:
-        assert process.poll() is None, process.communicate()[0].decode()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    time.sleep(0.2)
-    members = [int(path.read_text()) for path in run.glob("training-*")]
-    process.send_signal(number)
-    code = process.wait(60)
-    assert process.stdout is not None
-    process.stdout.close()  # as a terminal that is closed
-    while any(alive(member) for member in members):
-        assert time.monotonic() < end + 60, "ranks train on"
-        time.sleep(0.1)
-    codes = len(list(run.glob("code-*")))
-    saved = {path.name[6:]: path.read_text() for path in run.glob("saved-*")}
-    assert codes == len(saved)
-    return code, saved
-
-
-def alive(process: int) -> bool:
-    try:
-        return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return False
 
 
 @pytest.mark.distributed

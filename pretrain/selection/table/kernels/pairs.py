@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pretrain.selection.table.kernels.rows import Rows, add_to_row, compiled
+from pretrain.compiled import compiled
+from pretrain.selection.table.kernels.rows import Rows, add_to_row
 
 
 @compiled

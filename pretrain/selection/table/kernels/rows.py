@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-compiled = njit(cache=True, nogil=True, boundscheck=False)
+from pretrain.compiled import compiled
 
 
 class Rows(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pretrain.selection.table.kernels.rows import Rows, compiled, find
+from pretrain.compiled import compiled
+from pretrain.selection.table.kernels.rows import Rows, find
 
 SMALL = 1 << 16  # counts below this are looked up rather than computed
 

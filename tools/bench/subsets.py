@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from pretrain.console import run_program
 from pretrain.errors import UserError
 from pretrain.files import json_text
 from pretrain.selection.estimators.k_local import k_local_order
@@ -210,4 +211,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

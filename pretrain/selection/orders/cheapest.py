@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pretrain.compiled import compiled
 from pretrain.selection.orders.strategies import Order
-from pretrain.selection.table.kernels.rows import compiled
 
 MOST_UNITS = 16
 GRID = 2.0**40

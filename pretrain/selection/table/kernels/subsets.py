@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pretrain.selection.table.kernels.rows import compiled
+from pretrain.compiled import compiled
 
 
 @compiled

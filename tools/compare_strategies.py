@@ -4,7 +4,8 @@
         --strategies ntp,max_mi,max_mi:estimator=pairwise,fixed:fixed=3-2-1-0 \\
         --seeds 0,1,2 --out runs/multiplication
 
-A strategy may change fields of `selection`, each after a colon. Each run goes through the same
+A strategy may change fields of `selection`, each after a colon. `--orders all`, or a list such as
+`--orders 0321,3210`, trains orders of the target's units one by one. Each run goes through the same
 entry as a training job, `pretrain/main.py`, started by the deepspeed launcher where there are
 several processes. Runs that are complete are not trained again, and one that was interrupted goes
 on from its newest checkpoint (checkpoint.save_every), or from the start. Fields of the
@@ -38,9 +39,10 @@ from pretrain.paths import path_argument
 from pretrain.progress import progress_bar
 from pretrain.run_files import METRICS, RANKS
 from pretrain.training.fingerprints import FINGERPRINTS, NAMES
+from tools.comparison.orders import parse_orders
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
-from tools.comparison.variants import parse_variants
+from tools.comparison.variants import Variant, parse_variants
 from tools.report import Comparison, check, format_table, write_report
 
 
@@ -164,6 +166,18 @@ def split_seeds(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def variants_of(strategies: str | None, orders: str | None, config: Config) -> list[Variant]:
+    """What is to be trained, strategies before orders.
+
+    Raises:
+        ConfigError, UserError: see :func:`parse_variants` and :func:`parse_orders`.
+    """
+    if strategies is None and orders is None:
+        strategies = "ntp,max_mi"
+    variants = [] if strategies is None else parse_variants(strategies)
+    return variants + ([] if orders is None else parse_orders(orders, config))
+
+
 def default_processes(config: Config) -> int:
     """One process per GPU copy of the model; on a CPU two data-parallel copies."""
     cuda = torch.cuda.is_available() and config.run.device != "cpu"
@@ -174,9 +188,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the comparison."""
     parser.add_argument(
         "--strategies",
-        default="ntp,max_mi",
         help="comma-separated strategies; one may change fields of selection, as in "
-        "max_mi:estimator=pairwise:tie_bits=0 or fixed:fixed=3-2-1-0",
+        "max_mi:estimator=pairwise:tie_bits=0 or fixed:fixed=3-2-1-0; ntp,max_mi if neither they "
+        "nor --orders are given",
+    )
+    parser.add_argument(
+        "--orders",
+        help="orders of the target's units, each a strategy of its own: all, or a comma-separated "
+        "list such as 0321,3210 (units are numbered in natural order; 0-10-2-... of more than 10)",
     )
     parser.add_argument("--seeds", default="0", help="comma-separated seeds")
     parser.add_argument("--out", type=path_argument, required=True, help="folder of the comparison")
@@ -263,7 +282,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         config, options = parse_arguments(arguments, "tools.compare_strategies", add_options)
-        variants, seeds = parse_variants(options.strategies), split_seeds(options.seeds)
+        variants = variants_of(options.strategies, options.orders, config)
+        seeds = split_seeds(options.seeds)
         processes = options.processes or default_processes(config)
         config.check_layout(processes)
         runs = plan(config, variants, seeds, options.out)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from pretrain.config import PROBED, parse_arguments
+from pretrain.config import TABLELESS, parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if options.out is None:
             raise ConfigError("--out is missing; name the folder of the table")
-        if given.selection.estimator in PROBED:
+        if given.selection.estimator in TABLELESS:
             raise ConfigError(
                 f"selection.estimator {given.selection.estimator} has no table; use joint, "
                 "pairwise or operand_pair"

@@ -20,6 +20,7 @@ from pretrain.config.run import RunConfig
 from pretrain.config.selection import (
     FITTED_STRATEGIES,
     PROBED,
+    TABLELESS,
     EstimatorName,
     SelectionConfig,
     Strategy,
@@ -29,6 +30,7 @@ from pretrain.config.training import TrainingConfig
 __all__ = [
     "FITTED_STRATEGIES",
     "PROBED",
+    "TABLELESS",
     "CheckpointConfig",
     "Config",
     "DataSection",

@@ -67,6 +67,9 @@ class Config(BaseSettings):
                 f"selection.estimator {selection.estimator} is not known to data.task "
                 f"{data.task}; use {', '.join(data.estimators)}"
             )
+        thin = self.selection.estimator == "k_local"
+        if thin and "correction" not in selection.model_fields_set:
+            self.selection = self.selection.model_copy(update={"correction": "leave_one_out"})
         return self
 
     @model_validator(mode="after")

@@ -22,12 +22,16 @@ Strategy = Literal[
     "blank",
 ]
 EstimatorName = Literal[
-    "joint", "pairwise", "operand_pair", "v_information", "chain",
+    "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
     "presence", "presence_top", "pmi", "npmi",
 ]  # fmt: skip
 FITTED_STRATEGIES = ("max_mi", "min_mi")
 PROBED = ("v_information", "chain")
-"""Estimators that train a probe and count no table."""
+"""Estimators that train a probe and count nothing."""
+TABLELESS = (*PROBED, "k_local")
+"""Estimators that leave no table behind that others could read."""
+ONE_ENDED = ("chain", "k_local")
+"""Estimators of whole orders, which look for the best one only."""
 
 
 class SelectionConfig(Section):
@@ -41,10 +45,13 @@ class SelectionConfig(Section):
     the sentence), first (its first), blank (a token without content)."""
     estimator: EstimatorName = "joint"
     """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
-    operand_pair from counts; v_information and chain by a small probe that is trained to predict
+    operand_pair from counts; k_local, the order that leaves the fewest bits to a learner that looks
+    at k symbols, from counts; v_information and chain by a small probe that is trained to predict
     units from the source. Labels: presence (sum over the words of a text) and presence_top (mean
     over those that tell the most), one order for all texts; pmi and npmi, each text its own. Text:
     pmi and npmi. If not given, the first that the task has."""
+    k: Annotated[int, Field(ge=1, le=4)] = 3
+    """Symbols of the source and of the units before that are looked at together (k_local)."""
     features: Literal["before", "sentence"] = "sentence"
     """Which tokens a sentence's tokens are scored by: those of the sentences before it in its
     document, or the other ones of the sentence."""
@@ -54,11 +61,13 @@ class SelectionConfig(Section):
     """Exponent of the distribution of features (pmi, npmi); 1 for none."""
     positive: bool = True
     """Leave negative values out (pmi, npmi)."""
-    correction: Literal["none", "miller_madow", "shrinkage"] = "miller_madow"
-    """Bias correction of the plug-in estimate; shrinkage is for thin counts, and knows nothing of a
-    source that occurs once."""
+    correction: Literal["none", "miller_madow", "shrinkage", "leave_one_out"] = "miller_madow"
+    """Bias correction of the plug-in estimate; shrinkage and leave_one_out are for thin counts, and
+    know nothing of a source that occurs once. k_local takes leave_one_out if not given, and
+    corrects nothing where all but the held-out share of a domain is counted."""
     tie_bits: Annotated[float, Field(ge=0.0)] = 0.005
-    """Units within this many bits of the best are tied; the last in natural order wins."""
+    """Units within this many bits of the best are tied; the last in natural order wins. Of orders
+    (k_local), the nearest to natural order wins."""
     fixed: tuple[NonNegativeInt, ...] | None = None
     """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
     seed: NonNegativeInt = 0
@@ -95,7 +104,7 @@ class SelectionConfig(Section):
                     f"selection.{name} {given} is of no use to selection.strategy {self.strategy}, "
                     "which fits nothing; leave it out, or use max_mi or min_mi"
                 )
-            if self.estimator in PROBED:
+            if self.estimator in TABLELESS:
                 raise ValueError(
                     f"selection.{name} {given}: estimator {self.estimator} has no table; leave it "
                     "out, or use joint, pairwise or operand_pair"
@@ -108,11 +117,20 @@ class SelectionConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _chain_has_one_end(self) -> SelectionConfig:
-        if self.estimator == "chain" and self.strategy == "min_mi":
+    def _orders_have_one_end(self) -> SelectionConfig:
+        if self.estimator in ONE_ENDED and self.strategy == "min_mi":
             raise ValueError(
-                "selection.estimator chain looks for the best order only; use it with "
+                f"selection.estimator {self.estimator} looks for the best order only; use it with "
                 "selection.strategy max_mi"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _counted_there(self) -> SelectionConfig:
+        fitted = self.strategy in FITTED_STRATEGIES
+        if fitted and self.estimator == "k_local" and self.count_on == "gpu":
+            raise ValueError(
+                "selection.count_on gpu: estimator k_local counts on the CPU; set it to cpu"
             )
         return self
 

@@ -12,7 +12,8 @@ CELL = 8
 def selector_bytes(layout: Layout) -> int:
     """Most bytes of the host's memory that a rank that reads data gives to its rows of the table.
 
-    At most `selection.memory_gb`, and the counts that the task says. 0 where nothing is counted.
+    At most `selection.memory_gb`, and the counts that the task says, at most 8 bytes each. 0 where
+    nothing is counted.
     """
     selection = layout.config.selection
     if selection.strategy not in FITTED_STRATEGIES or selection.estimator in PROBED:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.config import FITTED_STRATEGIES, PROBED, Config, SelectionConfig
+from pretrain.config import FITTED_STRATEGIES, TABLELESS, Config, SelectionConfig
 from pretrain.errors import ConfigError, UserError
 from pretrain.progress import progress_bar
 from pretrain.ragged import Examples
@@ -82,8 +82,12 @@ class Rule(Protocol[Selecting]):
         ...
 
     def uncounted(self, group: dist.ProcessGroup | None, progress: Progress) -> Selection:
-        """The selection where nothing is counted: the strategy alone decides, or a probe that is
-        trained; every reader calls it."""
+        """The selection where no table is kept: the strategy alone decides, a probe that is
+        trained, or counts that are dropped once the order is found; every reader calls it.
+
+        Raises:
+            BudgetError: counts do not fit `selection.memory_gb`.
+        """
         ...
 
     def count(
@@ -166,7 +170,8 @@ class CountingFitter(Generic[Selecting]):
         """
         settings = self.settings
         if not counts(settings):
-            return self.rule.uncounted(group, progress), None
+            with within_memory(settings):
+                return self.rule.uncounted(group, progress), None
         started = time.perf_counter()
         with within_memory(settings):
             budget, device = settings.memory_bytes, counting_device(settings)
@@ -258,8 +263,8 @@ class CountingFitter(Generic[Selecting]):
 
 
 def counts(settings: SelectionConfig) -> bool:
-    """Whether a selection rests on a table of counts."""
-    return settings.strategy in FITTED_STRATEGIES and settings.estimator not in PROBED
+    """Whether a selection rests on a table of counts, which is kept."""
+    return settings.strategy in FITTED_STRATEGIES and settings.estimator not in TABLELESS
 
 
 @contextmanager

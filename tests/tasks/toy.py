@@ -74,6 +74,7 @@ class Words:
     """
 
     values = len(LETTERS)
+    whole = True
 
     def __init__(self, data: ToyData) -> None:
         self.tokenizer = SymbolTokenizer(LETTERS + MARK)

@@ -1,6 +1,8 @@
 import json
+import math
 import os
 import shutil
+from itertools import permutations
 
 import pytest
 
@@ -10,6 +12,7 @@ from pretrain.progress import progress_bar
 from pretrain.training.checkpoint.manifest import saved_step
 from tools import compare_strategies
 from tools.compare_strategies import main, split_seeds
+from tools.comparison.orders import parse_orders
 from tools.comparison.runs import plan
 from tools.comparison.variants import parse_variants
 
@@ -102,6 +105,67 @@ def test_runs_of_variants_have_their_fields(tmp_path):
     assert first.config.selection.estimator == "pairwise"
     assert first.directory == tmp_path / "max_mi,estimator=pairwise-seed2"
     assert second.config.selection.fixed == (3, 2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "operation,digits,units",
+    [("multiplication", 2, 4), ("subtraction", 3, 4), ("addition", 3, 4), ("addition", 2, 3)],
+)
+def test_all_orders_are_one_variant_each_and_natural_order_is_first(
+    operation, digits, units, tmp_path
+):
+    data = {"operation": operation, "digits": digits, "examples": 50}
+    config = load_config(None, {"data": data})
+    variants = parse_orders("all", config)
+    assert len({variant.folder for variant in variants}) == math.factorial(units)
+    assert variants[0].label == "fixed " + "-".join(map(str, range(units)))
+    runs = plan(config, variants, [1], tmp_path)
+    assert sorted(run.config.selection.fixed for run in runs) == list(permutations(range(units)))
+    assert {run.config.selection.strategy for run in runs} == {"fixed"}
+
+
+def test_listed_orders_are_the_same_variants_as_fixed_ones():
+    config = load_config(None, {"data": {"examples": 50}})
+    assert parse_orders(" 0321, 3-2-1-0", config) == parse_variants(
+        "fixed:fixed=0-3-2-1,fixed:fixed=3-2-1-0"
+    )
+    long = load_config(
+        None, {"data": {"digits": 6, "examples": 50}, "model": {"sequence_length": 32}}
+    )
+    natural = "-".join(map(str, range(12)))
+    assert parse_orders(natural, long)[0].selection["fixed"] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "data,text,words",
+    [
+        ({}, "321", "321 is not a permutation of the 4 units .thousands, .*natural order is 0123"),
+        ({}, "0322", "0322 is not a permutation"),
+        ({}, "best", "best is not a permutation"),
+        ({}, "0321,0-3-2-1", "0321 is there twice; list each order once"),
+        ({}, " ,", "lists no order; use all, or such as 0321,3210"),
+        ({"digits": 4}, "all", "8 units have more orders than can be trained, expected at most 6"),
+        ({"task": "text", "path": "no.txt"}, "all", "data.task text has no units.*some of ntp"),
+    ],
+)
+def test_orders_that_cannot_be_trained_are_refused(data, text, words):
+    task = {} if "task" in data else {"examples": 50}
+    with pytest.raises(ConfigError, match=f"--orders.*{words}"):
+        parse_orders(
+            text, load_config(None, {"data": {**task, **data}, "model": {"sequence_length": 32}})
+        )
+
+
+def test_all_orders_are_trained_and_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare_strategies, "launch", fake_training)
+    assert main(["--orders", "012", "--out", str(tmp_path), *SMALL]) == 2
+    assert "--orders: 012 is not a permutation of the 4 units" in capsys.readouterr().err
+    arguments = ["--strategies", "ntp", "--orders", "all", "--out", str(tmp_path), *SMALL]
+    assert main(arguments) == 0
+    summary = json.loads((tmp_path / "comparison.json").read_text())
+    assert len(summary["strategies"]) == 25
+    assert summary["baseline"] == "ntp"
+    assert summary["strategies"]["fixed 3-2-1-0"]["area"]["per_seed"] == [0.25]
 
 
 def fake_training(run, *_):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from tools.report.learning import area, value_at
 from tools.report.measures import headline_measure
 from tools.report.results import Comparison, RunResult, by_strategy, check
 from tools.report.uncertainty import column_means, interval, spread
@@ -22,6 +23,8 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
     """Figures of the last evaluation per strategy, paired differences to the baseline, and curves.
 
     `order` is None where the seeds of a strategy used different orders; `orders` has them all.
+    `third` and `area` are the headline's metric after a third of the training and its mean over it,
+    see :mod:`tools.report.learning`; `third` is None where no evaluation came before.
     `std` is the sample standard deviation, and `ci95` the 95 % confidence interval of a mean of
     paired differences (Student's t); both are None with one seed.
     """
@@ -61,6 +64,8 @@ def _summarise_strategy(runs: Sequence[RunResult], headline: str) -> dict[str, A
         **metrics[headline],
         "seeds": [run.seed for run in runs],
         "metrics": metrics,
+        "third": _finals_if_known([value_at(run.tokens, run.metrics[headline]) for run in runs]),
+        "area": _finals([area(run.tokens, run.metrics[headline]) for run in runs]),
         "curves": {
             "tokens": list(runs[0].tokens),
             "metrics": {
@@ -83,6 +88,11 @@ def _summarise_strategy(runs: Sequence[RunResult], headline: str) -> dict[str, A
 
 def _finals(values: list[float]) -> dict[str, Any]:
     return {"mean": fmean(values), "std": spread(values), "per_seed": values}
+
+
+def _finals_if_known(values: list[float | None]) -> dict[str, Any] | None:
+    known = [value for value in values if value is not None]
+    return _finals(known) if len(known) == len(values) else None
 
 
 def _curve(rows: Sequence[Sequence[float]]) -> dict[str, Any]:

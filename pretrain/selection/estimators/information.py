@@ -13,6 +13,15 @@ Corrections of its bias, which is upwards:
   equations 4 to 6) moves the joint distribution p towards the even one over its K cells by
   lambda = (1 - sum p^2) / ((N - 1) sum (1/K - p)^2), cut to [0, 1]; K is the number of features
   that occur times the number of values that occur.
+- leave_one_out takes for H(u | S) what it costs to predict the unit of each example from all the
+  other examples (cross-validation, Stone, Cross-validatory choice and assessment, 1974) by the rule
+  of Krichevsky and Trofimov (The performance of universal encoding, 1981), half a count more for
+  each of the unit's K values:
+
+      H(u | S)  ~  -(1/N) sum over examples of log2 ((c(s, u) - 1/2) / (c(s) - 1 + K/2))
+
+  A source that occurs once tells nothing, and the estimate is too low rather than too high: what a
+  learner that counts has of so many examples.
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -31,8 +41,8 @@ from pretrain.selection.table.counts import ShardedCounts
 from pretrain.selection.table.positions import Slots
 from pretrain.selection.table.sharding import BudgetError
 
-Correction = Literal["none", "miller_madow", "shrinkage"]
-CORRECTIONS: tuple[Correction, ...] = ("none", "miller_madow", "shrinkage")
+Correction = Literal["none", "miller_madow", "shrinkage", "leave_one_out"]
+CORRECTIONS: tuple[Correction, ...] = ("none", "miller_madow", "shrinkage", "leave_one_out")
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,16 @@ class Spectrum:
         return math.fsum(
             n * of(c) for c, n in zip(self.counts.tolist(), self.cells.tolist(), strict=True)
         )
+
+    @cached_property
+    def weighted(self) -> float:
+        """Sum of c log2 c over all cells."""
+        return self.total(lambda c: c * math.log2(c))
+
+    @cached_property
+    def left_out(self) -> float:
+        """Sum of c log2 (c - 1/2) over all cells."""
+        return self.total(lambda c: c * math.log2(c - 0.5))
 
 
 def spectrum_of(values: np.ndarray) -> Spectrum:
@@ -92,13 +112,23 @@ def joint_spectra(counts: ShardedCounts) -> list[list[Spectrum]]:
     return [merged[slot * units : (slot + 1) * units] for slot in range(slots)]
 
 
-def _information(
+def information(
     rows: Spectrum, columns: Spectrum, joint: Spectrum, n: int, correction: Correction
 ) -> float:
+    """I of two variables in bits, from the counts of each and of both together.
+
+    Args:
+        rows, columns, joint: over the same n examples; columns is the unit.
+        n: examples.
+        correction: see the module.
+    """
     if correction == "shrinkage":
         return _shrunk_information(rows, columns, joint, n)
-    sums = [spectrum.total(lambda c: c * math.log2(c)) for spectrum in (rows, columns, joint)]
-    bits = math.log2(n) + (sums[2] - sums[0] - sums[1]) / n
+    if correction == "leave_one_out":
+        more = 0.5 * columns.occurring - 1.0
+        alone = math.log2(n) - columns.weighted / n
+        return alone - (rows.total(lambda c: c * math.log2(c + more)) - joint.left_out) / n
+    bits = math.log2(n) + (joint.weighted - rows.weighted - columns.weighted) / n
     if correction == "miller_madow":
         excess = (rows.occurring - 1) + (columns.occurring - 1) - (joint.occurring - 1)
         bits += excess / (2.0 * n * math.log(2.0))
@@ -160,7 +190,7 @@ def mutual_information(counts: ShardedCounts, correction: Correction = "none") -
     return np.array(
         [
             [
-                _information(
+                information(
                     rows[slot], columns[unit], joint[slot][unit], marginals.total, correction
                 )
                 for unit in range(len(columns))

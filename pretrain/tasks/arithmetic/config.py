@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -51,6 +52,12 @@ class ArithmeticData(HeldOutShare, FixedWidthData):
         """Digits of the second operand, with the default resolved."""
         return self.digits_second or self.digits
 
+    @property
+    def answer_units(self) -> int:
+        """Units of an answer: its digits, and the sign of a difference."""
+        both, longest = self.digits + self.second_digits, max(self.digits, self.second_digits)
+        return both if self.operation == "multiplication" else longest + 1
+
     def title(self) -> str:
         """Such as 2-digit multiplication."""
         second = "" if self.second_digits == self.digits else f" by {self.second_digits}"
@@ -78,8 +85,14 @@ class ArithmeticData(HeldOutShare, FixedWidthData):
         self, selection: SelectionConfig, vocabulary: int, data_parallel: int
     ) -> int | None:
         """A row for each source (joint), each digit of it (pairwise) or each pair of digits
-        (operand_pair), a column for each value of each answer digit."""
+        (operand_pair), a column for each value of each answer digit; or the values of each set of
+        k + 1 digits with one of the answer among them (k_local), shared out over the ranks."""
         digits = self.digits + self.second_digits
+        if selection.estimator == "k_local":
+            columns = digits + self.answer_units
+            width = min(selection.k + 1, columns)
+            sets = math.comb(columns, width) - math.comb(digits, width)
+            return -(-sets * 10**width // data_parallel)
         rows = {"joint": 10**digits, "pairwise": 10 * digits, "operand_pair": (10 * digits) ** 2}
         if selection.estimator not in rows:
             return None

@@ -35,6 +35,7 @@ class Arithmetic:
     Attributes:
         tokenizer: digits have the ids 0 to 9.
         unit_names: of the target's units in natural order.
+        whole: whether both sides together are every pair of operands.
         train, test: the two sides.
     """
 
@@ -54,6 +55,7 @@ class Arithmetic:
             self.unit_names = ("sign", *self.unit_names)
         rng = np.random.default_rng(config.split_seed)
         pairs = self._pairs(config.examples, rng)
+        self.whole = config.examples is None or len(pairs) == self._distinct
         pairs = pairs[rng.permutation(len(pairs))]
         held_out = max(1, round(config.test_fraction * len(pairs)))
         self.test = self._examples(self._both_ways(pairs[:held_out]))
@@ -69,11 +71,16 @@ class Arithmetic:
         codes = np.arange(10 ** (self.digits + self.second), dtype=np.int64)
         return self._examples(np.stack(np.divmod(codes, 10**self.second), axis=1))
 
+    @property
+    def _distinct(self) -> int:
+        """Pairs of operands, a, b and b, a counted once."""
+        n, m = 10**self.digits, 10**self.second
+        return n * (n + 1) // 2 if n == m else n * m
+
     def _pairs(self, wanted: int | None, rng: np.random.Generator) -> np.ndarray:
         """[pairs, 2] distinct, in a fixed order; of a, b and b, a only the one with a <= b."""
-        n, m = 10**self.digits, 10**self.second
+        n, m, total = 10**self.digits, 10**self.second, self._distinct
         unordered = n == m
-        total = n * (n + 1) // 2 if unordered else n * m
         if wanted is None or (wanted >= total and max(self.digits, self.second) <= 3):
             if unordered:
                 return np.stack(np.triu_indices(n), axis=1).astype(np.int64)

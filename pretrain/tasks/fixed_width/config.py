@@ -21,7 +21,7 @@ class FixedWidthData(DataSection):
         "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned",
     )  # fmt: skip
     estimators: ClassVar[tuple[EstimatorName, ...]] = (
-        "joint", "pairwise", "operand_pair", "v_information", "chain",
+        "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
     )  # fmt: skip
 
     dataset_class: ClassVar[str]

@@ -65,6 +65,8 @@ class Dataset(Protocol):
     """Examples of one kind, a share of them held out."""
 
     unit_names: tuple[str, ...]
+    whole: bool
+    """Whether both sides together are all examples that there can be."""
     train: Examples
     test: Examples
 

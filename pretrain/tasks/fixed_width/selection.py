@@ -16,6 +16,7 @@ from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
 from pretrain.selection.estimators.chain import chain_order
 from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
+from pretrain.selection.estimators.k_local import k_local_order
 from pretrain.selection.estimators.probe import v_information
 from pretrain.selection.fitter import Ranking
 from pretrain.selection.orders.learned import learn_order
@@ -25,6 +26,7 @@ from pretrain.selection.selector import Selection
 from pretrain.selection.table.collectives import add_up, world
 from pretrain.selection.table.counts import Progress
 from pretrain.selection.table.positions import Content, PositionCounts, count_positions, slot_size
+from pretrain.selection.table.sharding import BudgetError
 from pretrain.tasks.fixed_width.data import Examples
 
 
@@ -50,12 +52,14 @@ class PositionRule:
         train: training examples.
         values: ids of features and units are below it.
         unit_names: of the units in natural order.
+        whole: whether the examples are a whole domain, but for what is held out.
     """
 
     settings: SelectionConfig
     train: Examples
     values: int
     unit_names: tuple[str, ...]
+    whole: bool = False
     counted = "positions"
 
     @property
@@ -74,7 +78,13 @@ class PositionRule:
         return 2 * (self.train.features.size + self.train.target.size)
 
     def uncounted(self, group: dist.ProcessGroup | None, progress: Progress) -> Selection:
-        """An order that is given, or found by training a probe or a small decoder."""
+        """An order that is given, or found by training a probe or a small decoder, or by counts
+        that are not kept.
+
+        Raises:
+            ConfigError: the estimator cannot order so many units, or finds no example.
+            BudgetError: counts do not fit `selection.memory_gb`.
+        """
         settings, names = self.settings, self.unit_names
         fitted = settings.strategy in FITTED_STRATEGIES
         if not fitted and settings.strategy != "learned":
@@ -86,6 +96,8 @@ class PositionRule:
         steps = _steps_as_tokens(progress, 2 * (mine.features.size + mine.target.size))
         if fitted and settings.estimator == "v_information":
             return self._probed(mine, group, steps)
+        if fitted and settings.estimator == "k_local":
+            return self._counted_once(mine, group, progress)
         learned = settings.strategy == "learned"
         find = learn_order if learned else chain_order
         found = find(mine.features, mine.target, self.values, group, progress=steps)
@@ -113,6 +125,40 @@ class PositionRule:
             bits=ranking.bits,
             examples=_count(mine, group),
             seconds=time.perf_counter() - started,
+        )
+
+    def _counted_once(
+        self, mine: Examples, group: dist.ProcessGroup | None, progress: Progress
+    ) -> Selection:
+        settings = self.settings
+        correction = "none" if self.whole else settings.correction
+        try:
+            found = k_local_order(
+                mine.features,
+                mine.target,
+                self.values,
+                settings.k,
+                group,
+                correction,
+                settings.tie_bits,
+                settings.chunk_tokens,
+                settings.memory_bytes,
+                # Tokens of both passes of other estimators, in one.
+                progress=lambda tokens: progress(2 * tokens),
+            )
+        except BudgetError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"selection.estimator k_local: {error}") from error
+        return Selection(
+            settings.strategy,
+            found.order,
+            self.unit_names,
+            estimator=settings.estimator,
+            correction=correction,
+            bits=tuple(found.bits.tolist()),
+            examples=found.examples,
+            seconds=found.seconds,
         )
 
     def count(

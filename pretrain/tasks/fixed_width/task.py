@@ -47,7 +47,7 @@ class FixedWidthTask(DatasetTask):
         self.tokenizer = dataset.tokenizer
         self.examples = len(dataset.train)
         self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
-        rule = PositionRule(config.selection, dataset.train, dataset.values, names)
+        rule = PositionRule(config.selection, dataset.train, dataset.values, names, dataset.whole)
         self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
 
     def evaluator(

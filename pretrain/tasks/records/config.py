@@ -48,7 +48,7 @@ class RecordsData(FixedWidthData, ExampleFiles):
     presentation_class = "pretrain.tasks.records.presentation:RecordsPresentation"
     # Many columns as one variable are beyond counting, and each source is its own.
     estimators: ClassVar[tuple[EstimatorName, ...]] = (
-        "pairwise", "operand_pair", "joint", "v_information", "chain",
+        "pairwise", "operand_pair", "joint", "k_local", "v_information", "chain",
     )  # fmt: skip
 
     task: Literal["records"] = "records"

@@ -64,11 +64,14 @@ class RecordDataset:
         tokenizer: of the units of all fields.
         unit_names: of the target's units in natural order.
         train, test: the two sides.
+        whole: nobody knows of what the records are all.
 
     Raises:
         UserError: a file cannot be read, or a record is not like the others; names the line.
         ConfigError: the fields cannot be told, or nothing is left to train on.
     """
+
+    whole = False
 
     def __init__(self, data: RecordsData) -> None:
         assert data.path is not None

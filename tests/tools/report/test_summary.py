@@ -2,6 +2,7 @@ import pytest
 
 from tests.tools.report.examples import BITS, make_comparison, make_run, two_strategies
 from tools import report
+from tools.report.learning import area, value_at
 
 
 def test_the_last_evaluation_counts_and_std_is_that_of_a_sample() -> None:
@@ -52,3 +53,26 @@ def test_order_is_none_where_it_differs_by_seed() -> None:
     entry = report.summarise(make_comparison(*runs))["strategies"]["random"]
     assert entry["order"] is None
     assert entry["orders"] == [[1, 0, 2, 3], [3, 0, 2, 1]]
+
+
+def test_area_and_third_of_a_curve_are_by_tokens() -> None:
+    # Trapezoids: 100 tokens at .1 and 200 at .4 on average.
+    assert area((100, 200, 400), (0.0, 0.2, 0.6)) == pytest.approx((10 + 80) / 300)
+    assert area((500,), (0.7,)) == 0.7
+    assert value_at((100, 200, 300), (0.0, 0.2, 0.6)) == pytest.approx(0.0)
+    assert value_at((100, 200, 450), (0.0, 0.2, 0.6)) == pytest.approx(0.1)
+    assert value_at((100, 200, 450), (0.0, 0.2, 0.6), share=1.0) == 0.6
+    assert value_at((200, 450), (0.2, 0.6)) is None
+
+
+def test_a_summary_has_area_and_third_of_every_seed() -> None:
+    runs = [make_run("ntp", seed, final) for seed, final in ((0, 0.2), (1, 0.4))]
+    ntp = report.summarise(make_comparison(*runs))["strategies"]["ntp"]
+    tokens, curves = runs[0].tokens, [run.metrics["exact_match"] for run in runs]
+    assert ntp["area"]["per_seed"] == [area(tokens, curve) for curve in curves]
+    assert ntp["third"]["per_seed"] == [value_at(tokens, curve) for curve in curves]
+    late = [make_run("ntp", tokens=(3000,), metrics={"exact_match": (0.5,)},
+                     unit_accuracy=((0.5,) * 4,))]  # fmt: skip
+    ntp = report.summarise(make_comparison(*late))["strategies"]["ntp"]
+    assert ntp["third"] is None
+    assert ntp["area"]["per_seed"] == [0.5]

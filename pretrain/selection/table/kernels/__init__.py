@@ -19,10 +19,12 @@ from pretrain.selection.table.kernels.scores import (
     score,
     spectrum,
 )
+from pretrain.selection.table.kernels.subsets import add_blocks, mark_values, number_values
 
 __all__ = [
     "SMALL",
     "Rows",
+    "add_blocks",
     "add_cells",
     "add_pairs",
     "close_gaps",
@@ -31,6 +33,8 @@ __all__ = [
     "group_by_row",
     "hash_cells",
     "marginals",
+    "mark_values",
+    "number_values",
     "presence_information",
     "score",
     "spectrum",

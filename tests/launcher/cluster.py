@@ -68,12 +68,16 @@ return slurm.SUCCESS
 """
 
 
+PATIENCE = 480.0
+"""Seconds for what takes one on a machine that does nothing else: below the time of a test."""
+
+
 def missing() -> list[str]:
     """Commands of SLURM and munge that are not installed."""
     return [name for name in NEEDED if shutil.which(name) is None]
 
 
-def wait_for(what: str, check: Callable[[], Any], seconds: float = 240.0) -> Any:
+def wait_for(what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """The first answer of `check` that is true.
 
     Raises:

@@ -16,7 +16,7 @@ import pytest
 
 from launcher.record import Record
 from pretrain.distributed.ranks import free_port
-from tests.launcher.cluster import Cluster, wait_for
+from tests.launcher.cluster import PATIENCE, Cluster, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MAIN = ROOT / "pretrain" / "main.py"
@@ -75,7 +75,7 @@ class Jobs:
     def ended(self, job: str, *states: str) -> dict[str, str]:
         """What SLURM says of a job that has ended as COMPLETED, or in one of `states`."""
         every = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-        found = self.cluster.until(job, every, 240)
+        found = self.cluster.until(job, every, PATIENCE)
         output = [path.read_text() for path in self.folder.glob(f"**/job-{job}.out")]
         assert found["JobState"] in (states or ("COMPLETED",)), "\n".join(output)
         return found

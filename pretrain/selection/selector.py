@@ -20,6 +20,8 @@ from pretrain.selection.orders.strategies import Order
 
 MANY, HEAD, TAIL = 24, 10, 5
 """Of more units than MANY, a table shows the first HEAD and the last TAIL."""
+MEASURED = {"k_local": "what k symbols tell of each unit at its place"}
+"""What an estimator's bits are, where they are not MI(source; unit)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Selection:
             order of its own.
         unit_names: of the units in natural order.
         estimator, correction: None where nothing was fitted.
-        bits: MI of each unit in natural order; None where nothing was fitted.
+        bits: of each unit in natural order, its MI unless MEASURED says otherwise; None where
+            nothing was fitted.
         examples: examples counted.
         rows: rows of the table over all ranks.
         rows_per_rank: rows that each rank holds.
@@ -72,7 +75,7 @@ class Selection:
         lines = []
         if self.estimator is not None:
             lines.append(
-                f"MI(source; unit), estimator {self.estimator}, "
+                f"{MEASURED.get(self.estimator, 'MI(source; unit)')}, estimator {self.estimator}, "
                 f"{'' if self.correction is None else f'correction {self.correction}, '}"
                 f"{self.examples:,} examples"
             )

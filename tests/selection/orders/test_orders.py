@@ -113,6 +113,8 @@ def test_the_fingerprint_tells_selections_apart():
 
 def test_the_table_shows_scores_and_order():
     text = fitted(estimator="joint").table()
+    assert "MI(source; unit), estimator joint" in text
+    assert "what k symbols tell of each unit" in fitted(estimator="k_local").table()
     assert "units" in text
     assert "bits" in text
     assert "order of max_mi: units, tens" in text

@@ -29,7 +29,7 @@ run: {{log_every: 1, tensorboard: false, progress: false, device: cpu}}
 """
 TWO_NODES = ("--nodes", "2", "--time", "10", "--preflight-seconds", "0")
 
-pytestmark = [pytest.mark.distributed]
+pytestmark = [pytest.mark.distributed, pytest.mark.alone]
 
 
 @dataclass(frozen=True)

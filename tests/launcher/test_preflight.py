@@ -34,6 +34,7 @@ def ranks(members: list[int], world: int = 3) -> dict[int, subprocess.Popen[str]
 
 
 @pytest.mark.distributed
+@pytest.mark.alone
 def test_nodes_that_are_missing_or_hang_are_named_in_time():
     said = {}
     for name, members, hangs, speaks in (

@@ -16,7 +16,7 @@ from tests.training.health.ranks import ended, started, under_way, what_became
 
 SRUN = ["srun", "--quiet", "--ntasks=2", "--time=10", "--job-name=shell", sys.executable]
 
-pytestmark = [pytest.mark.distributed]
+pytestmark = [pytest.mark.distributed, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -25,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from pretrain.console import run_program
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from tools.data.debtags import positive
 
 
@@ -109,8 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="JSONL file to write")
-    add("--test", type=Path, help="JSONL file for held-out examples")
+    add("--out", type=path_argument, required=True, help="JSONL file to write")
+    add("--test", type=path_argument, help="JSONL file for held-out examples")
     add("--paths", type=positive, default=3, help="arms of the star (3)")
     add("--length", type=positive, default=4, help="nodes of a path, both ends among them (4)")
     add("--nodes", type=positive, default=50, help="names to draw from (50)")
@@ -139,4 +141,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

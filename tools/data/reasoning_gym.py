@@ -24,9 +24,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.console import run_program
 from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
+from pretrain.paths import path_argument
 from tools.data.debtags import positive
 
 DROPPED = ("held out", "repeated", "repeated held out", "without an answer")
@@ -135,8 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--task", required=True, help="name of a data set of reasoning-gym")
-    add("--out", type=Path, required=True, help="JSONL file with training items")
-    add("--test", type=Path, required=True, help="JSONL file with held-out items")
+    add("--out", type=path_argument, required=True, help="JSONL file with training items")
+    add("--test", type=path_argument, required=True, help="JSONL file with held-out items")
     add("--size", type=positive, default=10_000, help="training items (10000)")
     add("--test-size", type=positive, default=1000, help="held-out items (1000)")
     add("--seed", type=int, default=0, help="of the first training item (0)")
@@ -168,4 +170,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

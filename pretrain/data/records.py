@@ -107,12 +107,18 @@ def text_of(value: object, name: str) -> str:
     """
     if not isinstance(value, str):
         raise RecordError(f"{name} is no text but {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):x}"
-        raise RecordError(f"half of a surrogate pair ({half}) in {name}") from None
+    if half := half_surrogate(value):
+        raise RecordError(f"{half} in {name}")
     return value
+
+
+def half_surrogate(text: str) -> str | None:
+    """The half of a surrogate pair that a text holds, in words: it has no UTF-8; None without."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"half of a surrogate pair (\\u{ord(text[error.start]):x})"
+    return None
 
 
 def files_of(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,31 @@ def items(
         yield item["question"], item["answer"]
 
 
+def distinct(
+    pairs: Iterable[tuple[str, str]],
+    counts: Counter[str],
+    repeated: str,
+    held_out: Collection[str] = (),
+) -> Iterator[tuple[str, str]]:
+    """Questions and answers whose question comes first here and is not held out; the others are
+    counted.
+
+    Args:
+        repeated: what a question that was there before counts as.
+    """
+    seen: set[str] = set()
+    for question, answer in pairs:
+        if not answer:
+            counts["without an answer"] += 1
+        elif question in held_out:
+            counts["held out"] += 1
+        elif question in seen:
+            counts[repeated] += 1
+        else:
+            seen.add(question)
+            yield question, answer
+
+
 def make(
     out: Path,
     test: Path,
@@ -86,27 +111,8 @@ def make(
     size, held_out = sizes
     given = dict(settings or {})
     counts: Counter[str] = Counter()
-    seen: dict[str, str] = {}
-    for question, answer in items(task, seed + size, held_out, given):
-        if not answer:
-            counts["without an answer"] += 1
-        elif question in seen:
-            counts["repeated held out"] += 1
-        else:
-            seen[question] = answer
-    tested = dict(seen)
-
-    def kept() -> Iterator[tuple[str, str]]:
-        for question, answer in items(task, seed, size, given):
-            if not answer:
-                counts["without an answer"] += 1
-            elif question in seen:
-                counts["held out" if question in tested else "repeated"] += 1
-            else:
-                seen[question] = answer
-                yield question, answer
-
-    training = list(kept())
+    tested = dict(distinct(items(task, seed + size, held_out, given), counts, "repeated held out"))
+    training = list(distinct(items(task, seed, size, given), counts, "repeated", tested))
     if not training:
         raise UserError(
             f"--task {task}: every training item is held out, too; raise --size, lower --test-size"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pretrain.data.records import shortened
+from pretrain.data.records import half_surrogate, shortened
 from pretrain.data.tokenizers.base import UNKNOWN, digest
 from pretrain.data.tokenizers.vocabulary import FORMAT, ListTokenizer, split_words
 
@@ -102,9 +102,7 @@ class Field(BaseModel):
         if self.optional and set(units) == {MISSING}:
             return None
         written = "".join(units)
-        if self.kind == "string":
-            written = "".join(units).removesuffix(EMPTY)
-        elif self.kind == "number":
+        if self.kind == "number":
             sign = written[:1] if self.signed else "+"
             digits = written[self.signed :].lstrip("0") or "0"
             written = ("-" if sign == "-" else "") + digits
@@ -173,11 +171,8 @@ def text_of(value: Value) -> str:
         ValueError: it cannot be encoded.
     """
     text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):x}"
-        raise ValueError(f"half of a surrogate pair ({half})") from None
+    if half := half_surrogate(text):
+        raise ValueError(half)
     return text
 
 

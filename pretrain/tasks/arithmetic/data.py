@@ -44,12 +44,7 @@ class Arithmetic:
         self.operation = config.operation
         self.digits = config.digits
         self.second = config.second_digits
-        longest = max(self.digits, self.second)
-        self.answer_digits = {
-            "multiplication": self.digits + self.second,
-            "addition": longest + 1,
-            "subtraction": longest,
-        }[self.operation]
+        self.answer_digits = config.answer_units - (self.operation == "subtraction")
         self.unit_names = unit_place_names(self.answer_digits)
         if self.operation == "subtraction":
             self.unit_names = ("sign", *self.unit_names)

@@ -42,7 +42,7 @@ class PositionEvaluator:
         """
         started = time.perf_counter()
         data = self.topology.data
-        held_out = self.dataset.test.head(self.config.training.evaluation_examples)
+        held_out = self.dataset.test.spread(self.config.training.evaluation_examples)
         mine = held_out.shard(data.rank, data.size)
         predicted = self._predict(mine, -(-len(held_out) // data.size))
         natural = selector.transform.restore(predicted)

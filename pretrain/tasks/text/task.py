@@ -118,7 +118,7 @@ class TextTask(PackedTask):
 
     def held_out(self) -> dict[str, Text]:
         """Held-out documents to score."""
-        test = self.file.test.head(self.config.training.evaluation_examples)
+        test = self.file.test.spread(self.config.training.evaluation_examples)
         if not test.tokens:
             raise ConfigError("the held-out documents have no token; set data.test_fraction higher")
         return {"": test}

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pretrain.objectives.base import Objective, Piece
+from pretrain.products import product
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """What is added to the loss of each token [n]: a function of log Z [n], the log of the sum of
@@ -52,11 +53,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         first_row = dist.get_rank(group) * rows if parallel else 0
         total = hidden_nh.new_zeros((), dtype=torch.float32)
         grad_hidden = torch.empty_like(hidden_nh) if wants_grad else None
-        new = torch.empty_like if tokens else torch.zeros_like
-        grad_weight = new(weight_vh, dtype=torch.float32) if wants_grad else None
+        grad_weight: Tensor | None = None
         for start in range(0, tokens, block):
             part = slice(start, min(start + block, tokens))
-            logits = (hidden_nh[part] @ weight_vh.t()).float()
+            logits = product(hidden_nh[part], weight_vh).float()
             largest = logits.amax(1, keepdim=True)
             if parallel:
                 dist.all_reduce(largest, dist.ReduceOp.MAX, group=group)
@@ -80,19 +80,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 total += ((nats + added) * mask_n[part]).sum()
                 onto_y = mask_n[part] * (1.0 + by_nats)
                 onto_p = onto_y + mask_n[part] * by_log_z
-            if grad_hidden is None or grad_weight is None:
+            if grad_hidden is None:
                 continue
             grad = exps.mul_((onto_p / norm).unsqueeze(1))
             grad.scatter_add_(1, local, -(onto_y * owned).unsqueeze(1))
             grad = grad.to(hidden_nh.dtype)
-            torch.mm(grad, weight_vh, out=grad_hidden[part])
-            if grad.dtype != torch.float32:
-                _add(grad_weight, (grad.t() @ hidden_nh[part]).float(), first=start == 0)
-            elif start == 0:
-                torch.mm(grad.t(), hidden_nh[part], out=grad_weight)
-            else:
-                grad_weight.addmm_(grad.t(), hidden_nh[part])
-        if grad_hidden is not None and grad_weight is not None:
+            grad_hidden[part] = product(grad, weight_vh.t())
+            added = product(grad.t(), hidden_nh[part].t())
+            grad_weight = added.float() if grad_weight is None else grad_weight.add_(added)
+        if wants_grad:
+            if grad_weight is None:
+                grad_weight = torch.zeros_like(weight_vh)
             ctx.save_for_backward(grad_hidden, grad_weight.to(weight_vh.dtype))
         return total
 
@@ -120,13 +118,6 @@ def _with_slopes(term: Term, log_z_n: Tensor, nats_n: Tensor) -> tuple[Tensor, T
         torch.zeros_like(nats_n) if slope is None else slope.detach() for slope in slopes
     )
     return added.detach(), by_log_z, by_nats
-
-
-def _add(total: Tensor, part: Tensor, first: bool) -> None:
-    if first:
-        total.copy_(part)
-    else:
-        total.add_(part)
 
 
 def linear_cross_entropy(
@@ -191,8 +182,8 @@ class CrossEntropy(Objective):
 
     def working_bytes(self, piece: Piece) -> int:
         """A block of logits in fp32, beside it in the model's precision, and the fp32 gradient of
-        the weight."""
+        the weight: beside its copy in the model's precision, or with the next block's part."""
         block = min(piece.tokens, max(64, BLOCK_ELEMENTS[piece.device] // piece.rows))
         reduced = piece.width < 4
-        weight = 4 * piece.rows * piece.hidden if reduced else 0
+        weight = 4 * piece.rows * piece.hidden if reduced or block < piece.tokens else 0
         return block * piece.rows * (4 + (piece.width if reduced else 0)) + weight

@@ -36,7 +36,7 @@ ONE_ENDED = ("chain", "k_local")
 """Estimators of whole orders, which look for the best one only."""
 Decoding = Literal["natural", "criterion", "adaptive"]
 OF_ANY_ORDER = ("criterion", "draw", "anneal_to", "decode")
-"""Fields that make another run, and only of strategy any_order."""
+"""Fields that only strategy any_order has a use for."""
 
 
 class SelectionConfig(Section):

@@ -59,7 +59,7 @@ def export(
         UserError: the folder holds something, cannot be written, a weight cannot be read, the
             tokenizer has no such file, or the model is one that Hugging Face does not have.
     """
-    if trained.config.selection.any_order:
+    if trained.config.asks_units:
         raise UserError(
             f"{trained.folder}: a model of selection.strategy any_order is told which unit it is "
             "asked for, and Hugging Face's models have no such embedding; ask it with "

@@ -216,7 +216,7 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     changed: dict[str, Any] = {"model": {**section, "vocabulary_size": None}}
     asked = (given.get("model") or {}).get("vocabulary_size")
     before = load_config(config, changed)
-    if before.selection.any_order:
+    if before.asks_units:
         raise UserError(
             f"{config}: selection.strategy any_order trains embeddings of the units that are asked "
             f"for, and {model} has none; use another strategy, or train from the start"

@@ -22,7 +22,7 @@ Strategy = Literal[
     "first",
     "blank",
 ]
-Criterion = Literal["max_mi", "min_mi", "reverse", "random", "fixed", "learned"]
+Criterion = Literal["max_mi", "min_mi", "reverse", "random", "frequency", "fixed", "learned"]
 EstimatorName = Literal[
     "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
     "presence", "presence_top", "pmi", "npmi",
@@ -46,9 +46,10 @@ class SelectionConfig(Section):
     """Order of the target's units: ntp (natural), reverse, random (one permutation drawn from
     selection.seed), frequency (labels, most frequent first), max_mi and min_mi (by mutual
     information with the source), fixed, learned (the order whose loss falls first), any_order
-    (arithmetic and records: each example in an order of its own, for one model that has them all).
-    For text, the token that is put in front of each sentence: none (ntp), max_mi, min_mi, random
-    (any token of the sentence), first (its first), blank (a token without content)."""
+    (arithmetic, records and labels: each example in an order of its own, for one model that has
+    them all). For text, the token that is put in front of each sentence: none (ntp), max_mi,
+    min_mi, random (any token of the sentence), first (its first), blank (a token without
+    content)."""
     estimator: EstimatorName = "joint"
     """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
     operand_pair from counts; k_local, the order that leaves the fewest bits to a learner that looks
@@ -95,8 +96,8 @@ class SelectionConfig(Section):
     """Share of training.steps after which all examples are in that order (any_order)."""
     decode: Decoding | None = None
     """The order that answers are written in for the score that counts: natural, the criterion's, or
-    the unit that the model is surest of next; as anneal_to, or natural, if not given. Records have
-    the scores of all three (any_order)."""
+    the unit that the model is surest of next; as anneal_to, or natural, if not given. Evaluations
+    have the scores of all three. A model of sets of labels writes the surest (any_order)."""
     chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """Tokens that each rank contributes to one exchange while counting."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 4.0

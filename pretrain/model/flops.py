@@ -41,13 +41,13 @@ def model_cost(
     model: ModelConfig,
     vocabulary_size: int,
     objective: Objective | None = None,
-    any_order: bool = False,
+    asks_units: bool = False,
 ) -> ModelCost:
     """Count parameters and FLOPs (:data:`FORMULA`) without building the model.
 
     Args:
         objective: whose FLOPs are added; none if not given.
-        any_order: whether the model is told which unit it is asked for.
+        asks_units: whether the model is told which unit it is asked for.
     """
     style = model.style
     h, f, s, v = model.hidden_size, model.ffn_width, model.sequence_length, vocabulary_size
@@ -60,7 +60,7 @@ def model_cost(
         parameters += v * h
     if not style.rotary:
         parameters += s * h
-    if any_order:
+    if asks_units:
         parameters += 2 * (s + 1) * h
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
     if objective is not None:

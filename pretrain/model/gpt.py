@@ -263,7 +263,7 @@ def build(
     seed_dropout(config.training.seed, 0, topology)
     layers = model.layers // (topology.pipeline.size * virtual)
     submodules = TransformerBlockSubmodules(layer_specs=[layer_spec()] * layers, layer_norm=Norm)
-    kind = AnyOrderGPT if config.selection.any_order else GPT
+    kind = AnyOrderGPT if config.asks_units else GPT
     chunks = Stages()
     for stage in range(virtual):
         vp_stage = stage if virtual > 1 else None

@@ -43,7 +43,7 @@ def held_by(layout: Layout, stage: int) -> Held:
         begin.append(rows * h)
         if not model.style.rotary:
             begin.append(model.sequence_length * h)
-        if layout.config.selection.any_order:
+        if layout.config.asks_units:
             begin += [(model.sequence_length + 1) * h] * 2
     end = [rows * h] if last and not (model.tied and first) else []
     all_matrices = (*begin, *matrices * layers, *end)

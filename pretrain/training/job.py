@@ -179,7 +179,7 @@ def _run(
     selection = schedule.at(start).selection
     if found and not found.imported:
         check_selection(found.manifest.fingerprint, selection, found.folder)
-    cost = model_cost(config.model, vocabulary, objective, config.selection.any_order)
+    cost = model_cost(config.model, vocabulary, objective, config.asks_units)
     engine = Engine(config, topology, build(config, topology, vocabulary, objective))
     aside = beginning.load(store, engine)
     if found and topology.is_first_rank:
@@ -245,7 +245,7 @@ def _feed(
         stop=lambda: bool(stopper.reason),
         fields={
             **objective.fields,
-            **({ASKED: torch.int64} if config.selection.any_order else {}),
+            **({ASKED: torch.int64} if config.asks_units else {}),
         },
         count=objective.count,
     )

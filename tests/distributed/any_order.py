@@ -34,7 +34,7 @@ def feed_of(config: Config, here: topology.Topology, steps: range) -> Any:
     task = config.data.build(config)
     sampler = task.sampler({}, 0)
     schedule = SelectionSchedule(config, here, task.fitter, sampler)
-    fields = {ASKED: torch.int64} if config.selection.any_order else {}
+    fields = {ASKED: torch.int64} if config.asks_units else {}
     share = config.training.global_batch // here.data.size
     source = task.batches(schedule, sampler, here)
     length = config.model.sequence_length

@@ -47,7 +47,7 @@ def test_parameters_are_counted_without_building(model):
 def test_embeddings_of_orders_are_counted_and_change_no_other_weight():
     plain = parameters({})
     told = parameters({}, selection={"strategy": "any_order"})
-    assert model_cost(make_config({}).model, 40, any_order=True).parameters == sum(
+    assert model_cost(make_config({}).model, 40, asks_units=True).parameters == sum(
         p.numel() for p in told.values()
     )
     embedding = "embedding.tokentype_embeddings"

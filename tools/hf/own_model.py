@@ -159,8 +159,8 @@ def own_model(trained: Trained, sampling: Sampling | None = None) -> Iterator[Ow
         UserError: the checkpoint is damaged, or the model cannot draw.
     """
     sampling = sampling or Sampling()
-    selection = trained.config.selection
-    if selection.any_order and sampling.temperature:
+    told = trained.config.asks_units
+    if told and sampling.temperature:
         raise UserError(
             f"--temperature {sampling.temperature}: a model of selection.strategy any_order writes "
             "the tokens that it prefers; leave it out"
@@ -174,7 +174,7 @@ def own_model(trained: Trained, sampling: Sampling | None = None) -> Iterator[Ow
         with torch.no_grad():
             for name, parameter in chunk.named_parameters():
                 parameter.copy_(trained.weight(global_name(chunk, name)))
-        if selection.any_order:
+        if told:
             yield AnyOrderModel(chunk.eval(), here, trained.asked_order)
         else:
             yield OwnModel(chunk.eval(), sampling)

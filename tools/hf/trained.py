@@ -104,7 +104,7 @@ class Trained:
             config,
             _tokenizer(folder, manifest, config, names),
             selected["strategy"],
-            natural if config.selection.any_order else order,
+            natural if config.asks_units else order,
             asked[config.selection.decoding],
             names,
             PieceReader.alone([folder / name for name in manifest.rank_files]),

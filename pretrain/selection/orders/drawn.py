@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pretrain.config import SelectionConfig
+from pretrain.ragged import Documents
 from pretrain.selection.orders.strategies import hashed
 
 
@@ -52,6 +54,15 @@ class DrawnOrders:
     odds: float = 1.0
     annealing: Annealing | None = None
 
+    @classmethod
+    def of(cls, selection: SelectionConfig, units: int, seed: int, steps: int) -> DrawnOrders:
+        """As a configuration says, for a training of so many steps."""
+        annealing = None
+        if selection.anneal_to is not None:
+            annealing = Annealing(selection.anneal_from * steps, selection.anneal_until * steps)
+        odds = selection.odds if selection.draw == "criterion" else 1.0
+        return cls(units, seed, odds, annealing)
+
     def draw(
         self, step: int, places: np.ndarray, near: Sequence[int], target: Sequence[int]
     ) -> np.ndarray:
@@ -61,24 +72,44 @@ class DrawnOrders:
             near: the order that is likelier than others.
             target: the order that training is annealed to.
         """
-        bits = hashed((self.seed, step), places, self.units + 1)
-        orders = self._sorted(bits[:, :-1], np.asarray(near))
-        if self.annealing is not None:
-            given = _uniform(bits[:, -1]) < self.annealing.share(step)
-            orders[given] = target
+        bits, annealed = self._bits(step, places)
+        ranks = np.empty(self.units)
+        ranks[np.asarray(near)] = np.arange(self.units)
+        orders = np.argsort(self._keys(bits, ranks), axis=1, kind="stable")
+        orders[annealed] = target
         return orders
 
-    def _sorted(self, bits: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Sorting random keys draws a permutation; keys that are exponential, each with a rate of
-        its own, draw the next unit in proportion to the rates (Yellott, 1977)."""
+    def arrange(
+        self, step: int, places: np.ndarray, near: Documents, target: Documents
+    ) -> Documents:
+        """Sets of units, each in an order that is drawn.
+
+        Args:
+            places: [n] in the step's global batch.
+            near: n sets of at most `units`, in the order that is likelier than others.
+            target: the same sets, in the order that training is annealed to.
+        """
+        bits, annealed = self._bits(step, places)
+        rows = np.repeat(np.arange(len(near)), near.lengths)
+        ranks = np.arange(len(near.tokens)) - near.offsets[rows]
+        keys = self._keys(bits[rows, ranks], ranks)
+        tokens = near.tokens[np.lexsort((keys, rows))]
+        return Documents(np.where(annealed[rows], target.tokens, tokens), near.offsets)
+
+    def _bits(self, step: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[n, units] random bits, and [n] whether an example is in the order of annealing."""
+        bits = hashed((self.seed, step), places, self.units + 1)
+        share = 0.0 if self.annealing is None else self.annealing.share(step)
+        return bits[:, :-1], _uniform(bits[:, -1]) < share
+
+    def _keys(self, bits: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+        """What units are sorted by. Random keys draw a permutation; exponential ones, each with a
+        rate of its own, draw the next unit in proportion to the rates (Yellott, 1977)."""
         if self.odds == 1.0:
             # Whole numbers, so that no rounding of another machine changes an order.
-            return np.argsort(bits, axis=1, kind="stable")
-        ranks = np.empty(self.units)
-        ranks[near] = np.arange(self.units)
+            return bits
         # Logarithms of the times: odds ** rank may be beyond all numbers.
-        times = np.log(-np.log(_uniform(bits))) + ranks * np.log(self.odds)
-        return np.argsort(times, axis=1, kind="stable")
+        return np.asarray(np.log(-np.log(_uniform(bits))) + ranks * np.log(self.odds))
 
 
 def _uniform(bits: np.ndarray) -> np.ndarray:

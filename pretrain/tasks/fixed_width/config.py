@@ -24,6 +24,8 @@ class FixedWidthData(DataSection):
         "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
     )  # fmt: skip
 
+    fixed_units = True
+
     dataset_class: ClassVar[str]
     """`module:Class` of the examples, made of this section."""
 

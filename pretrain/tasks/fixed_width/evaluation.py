@@ -39,7 +39,7 @@ class PositionEvaluator:
         self.config = config
         self.topology = forward.topology
         self.dataset = dataset
-        self.any_order = config.selection.any_order
+        self.any_order = config.asks_units
         self.decoder = AnyOrderDecoder(forward) if self.any_order else GreedyDecoder(forward)
 
     def run(self, selector: PositionSelector) -> Evaluation:
@@ -98,11 +98,11 @@ class PositionEvaluator:
         everything = self._each_batch(mine, share)
         units, pad = mine.target.shape[1], self.dataset.tokenizer.pad_id
         if not isinstance(self.decoder, AnyOrderDecoder):
-            tokens = [self.decoder.generate(source, units, pad) for source in everything]
-            tokens = np.concatenate(tokens)[: len(mine)]
+            answers = [self.decoder.generate(source, units, pad) for source in everything]
+            tokens = np.concatenate(answers)[: len(mine)]
             return Written(tokens, np.tile(order, (len(mine), 1))), {}
         orders = {"natural": range(units), "criterion": order, "adaptive": None}
-        found = {}
+        found: dict[str, Written] = {}
         for name in DECODINGS:
             parts = [self.decoder.write(source, units, pad, orders[name]) for source in everything]
             found[name] = Written.joined(parts).head(len(mine))

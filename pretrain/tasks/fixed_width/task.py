@@ -11,7 +11,7 @@ from pretrain.errors import ConfigError
 from pretrain.selection.estimators.chain import MOST_UNITS
 from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
 from pretrain.selection.fitter import CountingFitter
-from pretrain.selection.orders.drawn import Annealing, DrawnOrders
+from pretrain.selection.orders.drawn import DrawnOrders
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator
 from pretrain.tasks.dataset import DatasetTask
@@ -66,16 +66,8 @@ class FixedWidthTask(DatasetTask):
         assert isinstance(batches, ExampleBatches)
         if not selection.any_order:
             return batches
-        annealing = None
-        if selection.anneal_to is not None:
-            ends = (selection.anneal_from, selection.anneal_until)
-            annealing = Annealing(*(share * training.steps for share in ends))
-        orders = DrawnOrders(
-            len(self.dataset.unit_names),
-            training.seed,
-            selection.odds if selection.draw == "criterion" else 1.0,
-            annealing,
-        )
+        units = len(self.dataset.unit_names)
+        orders = DrawnOrders.of(selection, units, training.seed, training.steps)
         to_natural = selection.anneal_to == "natural"
         return AnyOrderBatches(**vars(batches), orders=orders, to_natural=to_natural)
 

@@ -6,7 +6,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from pretrain.ragged import Documents
 from pretrain.selection.orders.drawn import Annealing, DrawnOrders
+from pretrain.selection.orders.labels import natural_order
 
 NEAR, TARGET = (2, 0, 3, 1), (3, 2, 1, 0)
 DRAWS = 60_000
@@ -36,6 +38,42 @@ def test_every_order_comes_as_often_as_its_odds_say(odds):
         # Five standard deviations of a share.
         margin = 5 * np.sqrt(share * (1 - share) / DRAWS)
         assert found.get(order, 0.0) == pytest.approx(share, abs=margin), order
+
+
+@pytest.mark.parametrize("odds", [1.0, 3.0])
+def test_sets_are_arranged_by_the_same_odds(odds):
+    """Sets of 2 and 3 of 9 units."""
+    sets = [[5, 1], [7, 2, 4]]
+    near = Documents.of([sets[n % 2] for n in range(20_000)])
+    target = Documents.of([sorted(sets[n % 2]) for n in range(20_000)])
+    found = DrawnOrders(9, seed=1, odds=odds).arrange(3, np.arange(20_000), near, target)
+    assert found.offsets.tolist() == near.offsets.tolist()
+    arranged = np.split(found.tokens, found.offsets[1:-1])
+    for which, members in enumerate(sets):
+        drawn = shares(np.array(arranged[which::2]))
+        for order in permutations(members):
+            share, left = 1.0, sum(odds**-rank for rank in range(len(members)))
+            for unit in order:
+                weight = odds ** -members.index(unit)
+                share, left = share * weight / left, left - weight
+            assert drawn[order] == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 1e4))
+
+
+def test_sets_are_annealed_and_a_part_of_them_is_drawn_alike():
+    drawn = DrawnOrders(9, seed=1, annealing=Annealing(0, 8))
+    near = Documents.of([[5, 1, 8, 0], [], [7, 2, 4], [3]] * 100)
+    target = natural_order(near)
+    halfway, end = (drawn.arrange(step, np.arange(400), near, target) for step in (4, 8))
+    assert end.tokens.tolist() == target.tokens.tolist()
+    same = [
+        a.tolist() == b.tolist()
+        for a, b in zip(
+            *(np.split(x.tokens, x.offsets[1:-1]) for x in (halfway, target)), strict=True
+        )
+    ]
+    assert np.mean(same[::4]) == pytest.approx(0.5 + 0.5 / 24, abs=0.25)
+    part = drawn.arrange(4, np.arange(200, 400), near.between(200, 400), target.between(200, 400))
+    assert part.tokens.tolist() == halfway.between(200, 400).tokens.tolist()
 
 
 def test_odds_beyond_all_numbers_give_the_order_itself():

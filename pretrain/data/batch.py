@@ -17,6 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ASKED = "asked"
+"""Field of batches whose model is told what it is asked for: the place that each label has in
+natural order, int64 from 1 on."""
+
 
 class Rows(NamedTuple):
     """What a reader has of a step's examples, arrays [share, length].
@@ -49,7 +53,7 @@ class Batch:
             that count, or what the objective counts instead.
         positions: [b, s] int64 of each input in its document, where several documents are packed
             into a sequence and do not see each other; None where a sequence is one document.
-        fields: [b, s] further tensors by name, as the objective needs them.
+        fields: [b, s] further tensors by name, as the objective or the model needs them.
         selection_seconds: what the step had to wait for this batch.
         selector: what the targets were selected by.
         stop: whether the run is to stop after this step; the same on all ranks.

@@ -71,7 +71,8 @@ class BatchFeed:
         steps: steps to serve.
         ahead: batches made in advance; 0 makes each when it is asked for, without a thread.
         stop: asked on the first reader with every batch: whether the run is to stop after it.
-        fields: types of what the objective needs of each token beside labels and mask, by name.
+        fields: types of what the objective or the model needs of each token beside labels and
+            mask, by name.
         count: what the summed loss is divided by: of a reader's mask and fields, added up over
             all readers.
 

@@ -38,12 +38,16 @@ class ModelCost:
 
 
 def model_cost(
-    model: ModelConfig, vocabulary_size: int, objective: Objective | None = None
+    model: ModelConfig,
+    vocabulary_size: int,
+    objective: Objective | None = None,
+    asks_units: bool = False,
 ) -> ModelCost:
     """Count parameters and FLOPs (:data:`FORMULA`) without building the model.
 
     Args:
         objective: whose FLOPs are added; none if not given.
+        asks_units: whether the model is told which unit it is asked for.
     """
     style = model.style
     h, f, s, v = model.hidden_size, model.ffn_width, model.sequence_length, vocabulary_size
@@ -56,6 +60,8 @@ def model_cost(
         parameters += v * h
     if not style.rotary:
         parameters += s * h
+    if asks_units:
+        parameters += 2 * (s + 1) * h
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
     if objective is not None:
         forward += objective.flops_per_token(h, v)

@@ -43,6 +43,8 @@ def held_by(layout: Layout, stage: int) -> Held:
         begin.append(rows * h)
         if not model.style.rotary:
             begin.append(model.sequence_length * h)
+        if layout.config.asks_units:
+            begin += [(model.sequence_length + 1) * h] * 2
     end = [rows * h] if last and not (model.tied and first) else []
     all_matrices = (*begin, *matrices * layers, *end)
     all_vectors = vectors * layers + (_norm(model) if last else ())

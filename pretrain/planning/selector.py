@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pretrain.config import FITTED_STRATEGIES, PROBED
+from pretrain.config import PROBED
 from pretrain.planning.layout import Layout
 
 CELL = 8
@@ -16,7 +16,7 @@ def selector_bytes(layout: Layout) -> int:
     nothing is counted.
     """
     selection = layout.config.selection
-    if selection.strategy not in FITTED_STRATEGIES or selection.estimator in PROBED:
+    if not selection.fitted or selection.estimator in PROBED:
         return 0
     data = layout.config.data
     cells = data.table_cells(selection, layout.vocabulary, layout.data_parallel)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.config import FITTED_STRATEGIES, TABLELESS, Config, SelectionConfig
+from pretrain.config import TABLELESS, Config, SelectionConfig
 from pretrain.errors import ConfigError, UserError
 from pretrain.progress import progress_bar
 from pretrain.ragged import Examples
@@ -264,7 +264,7 @@ class CountingFitter(Generic[Selecting]):
 
 def counts(settings: SelectionConfig) -> bool:
     """Whether a selection rests on a table of counts, which is kept."""
-    return settings.strategy in FITTED_STRATEGIES and settings.estimator not in TABLELESS
+    return settings.fitted and settings.estimator not in TABLELESS
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from pretrain.config import Config
-from pretrain.data.batch import Batch
+from pretrain.data.batch import ASKED, Batch
 from pretrain.distributed.topology import Topology
 from pretrain.distributed.zero import (
     accumulates_in_fp32,
@@ -283,6 +283,7 @@ def _inputs(batch: Batch) -> dict[str, Any]:
     return {
         "input_ids": batch.tokens,
         **document_inputs(batch.tokens, batch.positions),
+        **{name: batch.fields[name] for name in (ASKED,) if name in batch.fields},
         "labels": Targets(batch.labels, batch.mask, batch.fields),
     }
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import Config
-from pretrain.data.batch import made_up_batch
+from pretrain.data.batch import ASKED, made_up_batch
 from pretrain.data.loader import BatchFeed, BatchSource
 from pretrain.data.skipped import passing, read_passed
 from pretrain.distributed import topology as topologies
@@ -179,7 +179,7 @@ def _run(
     selection = schedule.at(start).selection
     if found and not found.imported:
         check_selection(found.manifest.fingerprint, selection, found.folder)
-    cost = model_cost(config.model, vocabulary, objective)
+    cost = model_cost(config.model, vocabulary, objective, config.asks_units)
     engine = Engine(config, topology, build(config, topology, vocabulary, objective))
     aside = beginning.load(store, engine)
     if found and topology.is_first_rank:
@@ -243,7 +243,10 @@ def _feed(
         config.model.sequence_length,
         range(start, config.training.steps),
         stop=lambda: bool(stopper.reason),
-        fields=objective.fields,
+        fields={
+            **objective.fields,
+            **({ASKED: torch.int64} if config.asks_units else {}),
+        },
         count=objective.count,
     )
 

@@ -13,7 +13,7 @@ from pretrain.training.checkpoint.manifest import saved_step
 from tools import compare_strategies
 from tools.compare_strategies import main, split_seeds
 from tools.comparison.orders import parse_orders
-from tools.comparison.runs import plan
+from tools.comparison.runs import load_run, plan
 from tools.comparison.variants import parse_variants
 
 SMALL = [
@@ -166,6 +166,28 @@ def test_all_orders_are_trained_and_reported(tmp_path, monkeypatch, capsys):
     assert len(summary["strategies"]) == 25
     assert summary["baseline"] == "ntp"
     assert summary["strategies"]["fixed 3-2-1-0"]["area"]["per_seed"] == [0.25]
+
+
+@pytest.mark.parametrize(
+    "fields, order, bits",
+    [
+        ("", (0, 1, 2, 3), None),
+        (":anneal_to=natural", (0, 1, 2, 3), None),
+        (":anneal_to=criterion", (2, 0, 1, 3), (1.0, 2.0, 3.0, 0.5)),
+        (":decode=adaptive", (), None),
+    ],
+)
+def test_a_model_of_every_order_is_reported_in_the_order_of_its_score(
+    fields, order, bits, tmp_path
+):
+    (run,) = plan(load_config(), parse_variants(f"any_order{fields}"), [0], tmp_path)
+    fake_training(run)
+    path = run.directory / "selection.json"
+    found = {**json.loads(path.read_text()), "order": [2, 0, 1, 3], "bits": [1.0, 2.0, 3.0, 0.5]}
+    path.write_text(json.dumps(found))
+
+    result = load_run(run)
+    assert (result.order, result.bits) == (order, bits)
 
 
 def fake_training(run, *_):

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pretrain.config import Config, load_config
+from pretrain.config import Config, SelectionConfig, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
 from pretrain.run_files import CHECKPOINTS, CONFIG, EVALUATIONS, SELECTION, SELECTIONS
@@ -135,12 +135,14 @@ def load_run(run: Run) -> RunResult:
     # With selection.refresh_every, the fit is the first line, and selection.json the last.
     fits = list(json_lines(run.directory / SELECTIONS))
     evaluations = list(json_lines(run.directory / EVALUATIONS))
-    bits = selection["bits"]
+    order = _order(run.config.selection, selection)
+    # Bits stand beside the order that they imply.
+    bits = selection["bits"] if order == tuple(selection["order"]) else None
     flops = [fit["flops"] for fit in fits if fit.get("flops") is not None]
     return RunResult(
         strategy=run.variant.label,
         seed=run.seed,
-        order=tuple(selection["order"]),
+        order=order,
         unit_names=tuple(selection["unit_names"]),
         bits=None if bits is None else tuple(bits),
         estimator=selection["estimator"],
@@ -157,6 +159,15 @@ def load_run(run: Run) -> RunResult:
         model_flops=float(result["model_flops"]),
         parameters=result["parameters"],
     )
+
+
+def _order(settings: SelectionConfig, selected: dict[str, Any]) -> tuple[int, ...]:
+    """Units as they are predicted for the score that counts; empty where each example has an order
+    of its own."""
+    if settings.any_order and settings.decoding != "criterion":
+        units = len(selected["unit_names"])
+        return tuple(range(units)) if settings.decoding == "natural" else ()
+    return tuple(selected["order"])
 
 
 def _number(value: float | None) -> float:

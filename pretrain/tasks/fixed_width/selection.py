@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.config import FITTED_STRATEGIES, SelectionConfig
+from pretrain.config import SelectionConfig
 from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
 from pretrain.selection.estimators.chain import chain_order
@@ -86,11 +86,9 @@ class PositionRule:
             BudgetError: counts do not fit `selection.memory_gb`.
         """
         settings, names = self.settings, self.unit_names
-        fitted = settings.strategy in FITTED_STRATEGIES
-        if not fitted and settings.strategy != "learned":
-            order = choose_order(
-                settings.strategy, len(names), seed=settings.seed, fixed=settings.fixed
-            )
+        fitted, strategy = settings.fitted, settings.ordered_by
+        if not fitted and strategy != "learned":
+            order = choose_order(strategy, len(names), seed=settings.seed, fixed=settings.fixed)
             return Selection(settings.strategy, order, names)
         mine = self.train.shard(*world(group))
         steps = _steps_as_tokens(progress, 2 * (mine.features.size + mine.target.size))
@@ -98,7 +96,7 @@ class PositionRule:
             return self._probed(mine, group, steps)
         if fitted and settings.estimator == "k_local":
             return self._counted_once(mine, group, progress)
-        learned = settings.strategy == "learned"
+        learned = strategy == "learned"
         find = learn_order if learned else chain_order
         found = find(mine.features, mine.target, self.values, group, progress=steps)
         return Selection(
@@ -205,7 +203,7 @@ class PositionRule:
 
     def _ranking(self, bits: np.ndarray, correction: str | None = None) -> Ranking:
         settings, values = self.settings, tuple(bits.tolist())
-        order = choose_order(settings.strategy, len(self.unit_names), values, settings.tie_bits)
+        order = choose_order(settings.ordered_by, len(self.unit_names), values, settings.tie_bits)
         return Ranking(order, values, correction)
 
     def stream(self, table: Content, indices: np.ndarray) -> Iterable[Counted]:

@@ -18,7 +18,7 @@ FREE_FIELDS = {
         "max_bad_steps", "on_bad_steps",
         "evaluate_every", "evaluation_examples", "evaluation_batch",
     },
-    "selection": {"table", "chunk_tokens", "memory_gb", "count_on"},
+    "selection": {"table", "chunk_tokens", "memory_gb", "count_on", "decode"},
     "data": {"blend", "evaluate_on"},
     "model": {"vocabulary_size"},
 }  # fmt: skip

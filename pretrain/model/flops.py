@@ -43,7 +43,7 @@ def model_cost(
     """Count parameters and FLOPs (:data:`FORMULA`) without building the model.
 
     Args:
-        objective: whose FLOPs are added; none if not given.
+        objective: whose parameters and FLOPs are added; none if not given.
     """
     style = model.style
     h, f, s, v = model.hidden_size, model.ffn_width, model.sequence_length, vocabulary_size
@@ -59,6 +59,7 @@ def model_cost(
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
     if objective is not None:
         forward += objective.flops_per_token(h, v)
+        parameters += sum(objective.matrices(h, v))
     return ModelCost(parameters, 3 * forward)
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import Config
-from pretrain.data.batch import made_up_batch
+from pretrain.data.batch import field_layout, made_up_batch
 from pretrain.data.loader import BatchFeed, BatchSource
 from pretrain.data.skipped import passing, read_passed
 from pretrain.distributed import topology as topologies
@@ -244,6 +244,7 @@ def _feed(
         range(start, config.training.steps),
         stop=lambda: bool(stopper.reason),
         fields=objective.fields,
+        per_token=objective.per_token,
         count=objective.count,
     )
 
@@ -387,13 +388,14 @@ def dry_run(config: Config, ranks: Ranks) -> None:
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
-        engine = Engine(config, topology, build(config, topology, vocabulary))
-        batch = made_up_batch(
-            config.training.global_batch // topology.data.size,
-            config.model.sequence_length,
-            vocabulary,
-            topology.data.size,
-        )
+        objective = objective_of(config)
+        engine = Engine(config, topology, build(config, topology, vocabulary, objective))
+        each = config.training.global_batch // topology.data.size, config.model.sequence_length
+        batch = made_up_batch(*each, vocabulary, topology.data.size)
+        layout = field_layout(objective.fields, objective.per_token, each)
+        fields = {name: torch.ones(shape, dtype=dtype) for name, (dtype, shape) in layout.items()}
+        count = topology.data.size * objective.count(batch.mask, fields)
+        batch = replace(batch, fields=fields, target_tokens=count)
         started = time.perf_counter()
         result = engine.train_step(batch.to(topology.device), 0.0)
         loss = engine.mean_loss(result)

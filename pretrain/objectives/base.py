@@ -76,6 +76,8 @@ class Objective:
     terms: tuple[str, ...] = ()
     """Names of the summands of its loss, where records are to have each: its head returns them one
     by one, [terms], and their sum is minimised."""
+    needs_table: bool = False
+    """Whether those fields come from the selector's table, whatever the strategy."""
     coefficient: float | None = None
     """Weight of its term; None where it has none."""
     window: int | None = None

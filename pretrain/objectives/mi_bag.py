@@ -12,8 +12,8 @@ and per label that counts, in nats, the loss is
 with z the logits of the second head. `objective.weighting` says what a(i, k) is:
 
 - uniform: 1;
-- information: -log2 p(x(i + k)), the self-information of the token in the training text in bits
-  (term frequency x inverse collection frequency: rare tokens weigh more);
+- information: -log2 p(x(i + k)), the self-information of the token in bits, p its share of the
+  counted pairs (term frequency x inverse collection frequency: rare tokens weigh more);
 - pmi: the sum over the last w tokens c up to place i, of the same document, of the pointwise mutual
   information of c with x(i + k) in bits, from the selector's sharded table (Church and Hanks, 1990;
   minimum count, smoothing and positive values as `selection` has them): what stands before tells of
@@ -58,6 +58,7 @@ class WeightedBag(TokensAhead):
         super().__init__(coefficient, window, weighting)
         if self.weighting != "uniform":
             self.fields = {self.weighting: torch.float32}
+            self.needs_table = True
         if self.weighting == PMI:
             self.per_token = {PMI: self.window}
 

@@ -222,6 +222,7 @@ def _run(
             "resumed_at": start,
             FINGERPRINTS: beginning.fingerprints,
             "fingerprint": schedule.current.selection.fingerprint,
+            "peak_memory_bytes": peak_memory(topology.device),
         }
         _finish(config, topology, directory, cost, evaluation, told)
     return 0
@@ -332,6 +333,19 @@ def _finish(
         f"{evaluation} over {evaluation.examples:,} held-out examples after {settings.steps} "
         f"steps, {result['train_seconds']:.0f} s; results in {directory.path}"
     )
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes that this process has had: allocated on its GPU, or resident in memory where there
+    is none (libraries included); None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(found[0]) if found else None
 
 
 def owes_evaluation(config: Config, topology: Topology, start: int, own: bool) -> bool:

@@ -10,8 +10,8 @@ from pretrain.objectives.base import Objective
 FORMULA = (
     "3 x [layers x (2 h (h + 2 g d) + 2 h h + 2 m h f + 4 h s) + 2 h v]  "
     "(h hidden, g key/value heads of width d, f ffn, m = 2 matrices, 3 when gated, s sequence, "
-    "v vocabulary; a multiply-add is 2 FLOPs, attention counted without the causal half, the "
-    "backward pass twice the forward pass)"
+    "v vocabulary, a second head adds another 2 h v; a multiply-add is 2 FLOPs, attention counted "
+    "without the causal half, the backward pass twice the forward pass)"
 )
 
 # Dense peak in FLOP/s, from the vendors' data sheets. Longest matching name wins.

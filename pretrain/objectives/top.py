@@ -2,16 +2,19 @@
 vocabulary by how soon each token occurs next.
 
 Zuhri et al., Predicting the Order of Upcoming Tokens Improves Language Modeling (arXiv 2508.19228),
-section 3, with the loss of ListNet (Cao et al., 2007, section 4.2, top one probabilities): of the
-tokens v that occur among the next w, each first at distance d(v) = 1, 2, ..., the target score is
-w - d(v); of all others it is minus infinity. Per label that counts, in nats,
+section 4.1, equations 9 and 10; the loss is ListNet's (Cao et al., 2007): of the tokens v that
+occur among the next w, each first at distance d(v) = 1, 2, ..., the target score is w - d(v), of
+all others minus infinity. Per label that counts, in nats,
 
     next-token cross entropy + coefficient x - sum over v of softmax(w - d)(v) log softmax(z)(v)
 
 with z the logits of the second head. The softmax of the scores is exp(-d(v)) / sum over u of
-exp(-d(u)), in which w has cancelled: the next token has a share of at least 0.63, the tenth of
-0.0001, and from d = 105 on shares are 0 in fp32, so a longer window changes nothing. The paper's
-coefficient is 1; it looks past the end of the sequence, here the sequence and the document end it.
+exp(-d(u)), in which w has cancelled: the next token has a share of at least 0.63, the tenth one
+of 0.00013 at most, and from d = 105 on shares are 0 in fp32, so a longer window changes nothing.
+
+The paper's coefficient is 1. Its window is as long as the sequence and goes on behind it; here the
+sequence and the document end it. Its algorithm 1 leaves out the token that stands at the place
+itself where that occurs again; its text does not, and neither does this.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Token order and weighted bags: formulas against slow references, and what must not count."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from pretrain.planning import make_plan
 from pretrain.planning.layout import Layout as Planned
 from pretrain.planning.parameters import held_by
 from pretrain.testing.processes import call_on
+from pretrain.training.checkpoint.compatibility import check_same_model
 
 HIDDEN = 8
 KINDS = ("top", "uniform", "information", "pmi")
@@ -238,6 +240,14 @@ def test_a_weight_below_nothing_is_refused():
     fields = {"information": torch.tensor([[1.0, -0.25]])}
     with pytest.raises(UserError, match=r"the field information of a batch holds -0\.25"):
         WeightedBag(weighting="information").count(torch.ones(1, 2), fields)
+
+
+def test_imported_weights_have_none_for_it():
+    config = load_config(None, {"objective": {"name": "top"}})
+    before = config.model_dump(mode="json")
+    with pytest.raises(ConfigError, match=r"objective\.name top has a head .* use cross_entropy"):
+        check_same_model(before, config, Path("imported"))
+    check_same_model(before, load_config(None), Path("imported"))
 
 
 def test_a_second_head_is_priced():

@@ -84,8 +84,8 @@ def check_same_model(before: dict[str, Any], config: Config, source: Path) -> No
         )
     if objective_of(config).matrices(1, 1):
         raise ConfigError(
-            f"objective.name {config.objective.name} has a head of its own, and {source}, which was "
-            "imported, holds no weights for it; use cross_entropy"
+            f"objective.name {config.objective.name} has a head of its own, and {source}, which "
+            "was imported, holds no weights for it; use cross_entropy"
         )
 
 

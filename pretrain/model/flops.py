@@ -10,8 +10,8 @@ from pretrain.objectives.base import Objective
 FORMULA = (
     "3 x [layers x (2 h (h + 2 g d) + 2 h h + 2 m h f + 4 h s) + 2 h v]  "
     "(h hidden, g key/value heads of width d, f ffn, m = 2 matrices, 3 when gated, s sequence, "
-    "v vocabulary; a multiply-add is 2 FLOPs, attention counted without the causal half, the "
-    "backward pass twice the forward pass)"
+    "v vocabulary, a second head adds another 2 h v; a multiply-add is 2 FLOPs, attention counted "
+    "without the causal half, the backward pass twice the forward pass)"
 )
 
 # Dense peak in FLOP/s, from the vendors' data sheets. Longest matching name wins.
@@ -46,7 +46,7 @@ def model_cost(
     """Count parameters and FLOPs (:data:`FORMULA`) without building the model.
 
     Args:
-        objective: whose FLOPs are added; none if not given.
+        objective: whose parameters and FLOPs are added; none if not given.
         asks_units: whether the model is told which unit it is asked for.
     """
     style = model.style
@@ -65,6 +65,7 @@ def model_cost(
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
     if objective is not None:
         forward += objective.flops_per_token(h, v)
+        parameters += sum(objective.matrices(h, v))
     return ModelCost(parameters, 3 * forward)
 
 

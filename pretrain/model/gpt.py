@@ -79,7 +79,7 @@ class GPT(GPTModel):
         super().__init__(*args, **kwargs)
         if self.post_process:
             place = self.pg_collection.tp, self.config.sequence_parallel
-            self.loss_head = objective.head(*place)
+            self.loss_head = objective.head(*place, self.output_weight)
             self.nats_head = LossHead(CrossEntropy(), *place)
 
     @property

@@ -16,7 +16,8 @@ def selector_bytes(layout: Layout) -> int:
     nothing is counted.
     """
     selection = layout.config.selection
-    if not selection.fitted or selection.estimator in PROBED:
+    counts = selection.fitted and selection.estimator not in PROBED
+    if not counts and not layout.objective.needs_table:
         return 0
     data = layout.config.data
     cells = data.table_cells(selection, layout.vocabulary, layout.data_parallel)

@@ -59,6 +59,24 @@ def test_variants_have_labels_folders_and_fields():
     assert variants[2].selection == {"strategy": "fixed", "fixed": [3, 2, 1, 0]}
 
 
+def test_a_variant_may_change_the_objective(tmp_path):
+    text = "ntp,ntp:objective.name=top:objective.window=8,ntp:objective.name=mi_bag"
+    plain, top, bag = plan(load_config(), parse_variants(text), [1], tmp_path)
+    assert plain.config.objective == load_config().objective
+    assert (top.config.objective.name, top.config.objective.window) == ("top", 8)
+    assert top.config.selection == plain.config.selection
+    assert top.variant.label == "ntp objective.name=top objective.window=8"
+    assert bag.name == "ntp,objective.name=mi_bag-seed1"
+    for text, words in (
+        ("ntp:objective.wind=8", "objective.wind is no field of selection; use .*objective.window"),
+        ("ntp:objective.name=best", "objective.name best"),
+        ("ntp:objective.window=8", "ntp objective.window=8: objective.window 8 is of no use"),
+        ("ntp,ntp:objective.name=cross_entropy", "are the same selection and objective"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            plan(load_config(), parse_variants(text), [0], tmp_path)
+
+
 def test_folders_of_different_variants_differ_and_are_safe():
     texts = ["max_mi:table=a/b", "max_mi:table=a,max_mi:table=a_b", "max_mi:table=../a b"]
     folders = [variant.folder for text in texts for variant in parse_variants(text)]

@@ -14,6 +14,7 @@ import yaml
 from pretrain.config import Config, SelectionConfig, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
+from pretrain.objectives.base import objective_of
 from pretrain.run_files import CHECKPOINTS, CONFIG, EVALUATIONS, SELECTION, SELECTIONS
 from pretrain.training.checkpoint.compatibility import completed
 from pretrain.training.checkpoint.manifest import saved_step
@@ -86,7 +87,7 @@ class Run:
 
 
 def plan(config: Config, variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[Run]:
-    """Every run of the comparison; they differ in selection, seed and folder only.
+    """Every run of the comparison; they differ in selection, objective, seed and folder only.
 
     Raises:
         ConfigError: a variant is refused by the configuration, or is the same as another.
@@ -98,11 +99,13 @@ def plan(config: Config, variants: Sequence[Variant], seeds: Sequence[int], out:
     ]
     first_of: dict[str, Variant] = {}
     for run in runs[: len(variants)]:
-        first = first_of.setdefault(run.config.selection.model_dump_json(), run.variant)
+        sections = run.config.selection, run.config.objective
+        trained = "".join(section.model_dump_json() for section in sections)
+        first = first_of.setdefault(trained, run.variant)
         if first is not run.variant:
             raise ConfigError(
-                f"--strategies: {first.label} and {run.variant.label} are the same selection; "
-                "leave one out"
+                f"--strategies: {first.label} and {run.variant.label} are the same selection and "
+                "objective; leave one out"
             )
     return runs
 
@@ -112,6 +115,7 @@ def _configure(config: Config, variant: Variant, seed: int, out: Path) -> Config
     changed = {
         **base,
         "selection": {**base["selection"], **variant.selection},
+        "objective": {**base["objective"], **variant.objective},
         "training": {**base["training"], "seed": seed},
         "run": {
             **base["run"],
@@ -122,9 +126,11 @@ def _configure(config: Config, variant: Variant, seed: int, out: Path) -> Config
         },
     }
     try:
-        return load_config(None, changed)
+        configured = load_config(None, changed)
+        objective_of(configured)
     except ConfigError as error:
         raise ConfigError(f"--strategies {variant.label}: {error}") from error
+    return configured
 
 
 def load_run(run: Run) -> RunResult:
@@ -158,6 +164,7 @@ def load_run(run: Run) -> RunResult:
         selection_flops=float(sum(flops)) if flops else None,
         model_flops=float(result["model_flops"]),
         parameters=result["parameters"],
+        peak_memory=result.get("peak_memory_bytes"),
     )
 
 

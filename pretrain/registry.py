@@ -23,6 +23,7 @@ OBJECTIVES: dict[str, str] = {
     "weighted_cross_entropy": "pretrain.objectives.weighted:WeightedCrossEntropy",
     "top": "pretrain.objectives.top:TokenOrder",
     "mi_bag": "pretrain.objectives.mi_bag:WeightedBag",
+    "soft_set": "pretrain.objectives.soft_set:SoftSet",
 }
 OPTIMIZERS: dict[str, str] = {
     "adamw": "pretrain.optimizers.adamw:AdamW",

@@ -97,6 +97,15 @@ class Config(BaseSettings):
         return selection.model_copy(update={"decode": "adaptive"})
 
     @model_validator(mode="after")
+    def _objective_of_task(self) -> Config:
+        if self.objective.name == "soft_set" and not self.data.sets:
+            raise ValueError(
+                f"objective.name soft_set: targets of data.task {self.data.task} are no sets; use "
+                "cross_entropy, or data.task multilabel"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _cross_checks(self) -> Config:
         m, p, t, o = self.model, self.parallel, self.training, self.optimizer
         stages = p.pipeline * p.virtual_pipeline

@@ -1,9 +1,14 @@
-"""One-vs-rest logistic regression on TF-IDF, the baseline of multi-label classification.
+"""Logistic regression on TF-IDF, the baseline of multi-label classification: one-vs-rest, or a
+chain of classifiers.
 
     python -m tools.baselines.labels --config configs/smoke/debtags.yaml [--whole-text] [--json]
+    python -m tools.baselines.labels --config configs/smoke/debtags.yaml --chain \
+        --selection.strategy frequency
 
 Trained on the training texts of the configuration and scored on its held-out ones, by the same
-scores as a model. It sees what a model sees, the tokens to which a text is cut, or whole texts.
+scores as a model, calibrated on `data.development_fraction` by the same rule. In a chain (Read et
+al., 2011), each label's classifier sees what those before it say, in the order of
+`selection.strategy`. It sees what a model sees, the tokens to which a text is cut, or whole texts.
 Needs scikit-learn: pip install scikit-learn.
 """
 
@@ -23,10 +28,12 @@ from pretrain.data.tokenizers import split_words
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.progress import progress_bar
-from pretrain.ragged import Documents
+from pretrain.ragged import Documents, spread
+from pretrain.tasks.multilabel.calibration import RankingSums, above, best_threshold, has_label
 from pretrain.tasks.multilabel.config import MultilabelData
 from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, split
 from pretrain.tasks.multilabel.scores import MANY, LabelCounts, count_labels
+from pretrain.tasks.multilabel.task import MultilabelTask
 
 THRESHOLD = 0.5
 
@@ -38,6 +45,7 @@ def probabilities(
     count: int,
     strength: float,
     shown: bool = True,
+    order: Sequence[int] = (),
 ) -> np.ndarray:
     """[test texts, labels] probability that a text has a label, by logistic regression on TF-IDF.
 
@@ -50,6 +58,7 @@ def probabilities(
         count: number of labels.
         strength: inverse of the strength of the L2 penalty (C).
         shown: whether to show a progress bar.
+        order: of all labels, for a chain; each label for itself if not given.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -57,6 +66,7 @@ def probabilities(
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
+        from sklearn.multioutput import ClassifierChain
     except ImportError:
         raise UserError(
             "this baseline needs scikit-learn, which is not installed; run: pip install "
@@ -65,6 +75,16 @@ def probabilities(
     vectorizer = TfidfVectorizer(analyzer=lambda words: words, sublinear_tf=True)
     train_rows, test_rows = vectorizer.fit_transform(train), vectorizer.transform(test)
     found = np.zeros((len(test), count))
+    if order:
+        true = has_label(labels, count)
+        found[:, true.all(axis=0)] = 1.0
+        chosen = [label for label in order if not true[:, label].all()]
+        chain = ClassifierChain(LogisticRegression(C=strength, solver="liblinear"), verbose=False)
+        with progress_bar(1, f"chain of {len(chosen)} labels", "chain", shown) as bar:
+            chain.fit(train_rows, true[:, chosen].astype(int))
+            bar.update()
+        found[:, chosen] = chain.predict_proba(test_rows)
+        return found
     of = np.repeat(np.arange(len(labels)), labels.lengths)
     with progress_bar(count, "logistic regression", "label", shown) as bar:
         for label in range(count):
@@ -96,7 +116,12 @@ def threshold_of(chances: np.ndarray, length: float) -> float:
     return float(np.partition(chances.ravel(), -kept)[-kept])
 
 
-def scores(chances: np.ndarray, actual: Documents, length: float) -> dict[str, float]:
+def scores(
+    chances: np.ndarray,
+    actual: Documents,
+    length: float,
+    development: tuple[np.ndarray, Documents] | None = None,
+) -> dict[str, float]:
     """Metrics by the names that a model's have, and others at a given mean length.
 
     Args:
@@ -104,6 +129,7 @@ def scores(chances: np.ndarray, actual: Documents, length: float) -> dict[str, f
         actual: label numbers of the texts.
         length: labels per text for `_at_length`; of the training texts, so that nothing is taken
             from the held-out labels.
+        development: probabilities and labels of the texts that `_calibrated` is fitted on.
     """
     ways = {
         "": over(chances, THRESHOLD),
@@ -111,27 +137,38 @@ def scores(chances: np.ndarray, actual: Documents, length: float) -> dict[str, f
         "_at_true_length": most_likely(chances, actual.lengths),
     }
     found: dict[str, float] = {}
+    if development is not None:
+        found["threshold"] = best_threshold(*development, 0.0)
+        ways["_calibrated"] = above(chances, found["threshold"])
     for way, predicted in ways.items():
         whole = LabelledExamples(predicted, actual)
         many = whole.take(np.flatnonzero(actual.lengths >= MANY))
         for suffix, pairs in (("", whole), (f"_{MANY}plus", many)):
             counts = count_labels(pairs.source, pairs.target, chances.shape[1])
             found |= {f"{name}{way}{suffix}": value for name, value in _shown(counts, way).items()}
-    return found
+    ranking = RankingSums.of(chances, actual).metrics()
+    return found | {metric.name: metric.value for metric in ranking}
 
 
 def _shown(counts: LabelCounts, way: str) -> dict[str, float]:
-    """Every score at the threshold; micro-F1 and length otherwise."""
+    """Every score at a fixed threshold; F1 and length at a given length."""
     metrics = {metric.name: metric.value for metric in counts.metrics()}
-    if not way:
+    if way in ("", "_calibrated"):
         return metrics
-    return {name: metrics[name] for name in ("micro_f1", "predicted_length")}
+    return {name: metrics[name] for name in ("micro_f1", "macro_f1", "predicted_length")}
 
 
-def run(config: Config, strength: float, whole_text: bool, shown: bool) -> dict[str, Any]:
-    """Train and score on the texts of a configuration. Returns what is printed."""
+def run(
+    config: Config, strength: float, whole_text: bool, shown: bool, chain: bool = False
+) -> dict[str, Any]:
+    """Train and score on the texts of a configuration. Returns what is printed.
+
+    Raises:
+        ConfigError: a chain needs one order of all labels, and `selection` has none.
+    """
     started = time.perf_counter()
     task = Multilabel(config)
+    order = _order(config) if chain else ()
     words: list[list[Sequence[Any]]]
     if whole_text:
         words = [
@@ -139,28 +176,46 @@ def run(config: Config, strength: float, whole_text: bool, shown: bool) -> dict[
             for side in split(MultilabelData.of(config))
         ]
     else:
-        words = [_tokens(task.train.source), _tokens(task.test.source)]
+        words = [_tokens(each.source) for each in (task.train, task.development, task.test)]
     test = task.test.spread(config.training.evaluation_examples)
+    scored = spread(len(task.test), config.training.evaluation_examples)
     chances = probabilities(
         words[0],
         task.train.target,
-        words[1][: len(test)],
+        [*words[1], *(words[2][number] for number in scored)],
         len(task.label_names),
         strength,
         shown,
+        order,
     )
+    aside = len(task.development)
+    development = (chances[:aside], task.development.target) if aside else None
+    kind = f"a chain ordered by {config.selection.strategy}" if chain else "one-vs-rest"
     length = float(task.train.target.lengths.mean())
     return {
-        "baseline": "one-vs-rest logistic regression on TF-IDF",
+        "baseline": f"logistic regression on TF-IDF, {kind}",
         "texts": "whole" if whole_text else f"cut to {task.text_tokens} tokens",
         "strength": strength,
         "train": len(task.train),
         "examples": len(test),
         "labels": len(task.label_names),
         "label_coverage": task.coverage,
-        "metrics": scores(chances, test.target, length),
+        "metrics": scores(chances[aside:], test.target, length, development),
         "seconds": time.perf_counter() - started,
     }
+
+
+def _order(config: Config) -> Sequence[int]:
+    """Of all labels, as the selection of a configuration has it."""
+    task = MultilabelTask(config)
+    selection, _ = task.fitter.fit(None)
+    if not selection.order or config.selection.any_order:
+        raise ConfigError(
+            f"--chain needs one order of all labels, and selection.strategy "
+            f"{config.selection.strategy} with selection.estimator {config.selection.estimator} "
+            "has one for each text; use estimator presence, or ntp or frequency"
+        )
+    return selection.order
 
 
 def _tokens(documents: Documents) -> list[Sequence[Any]]:
@@ -178,6 +233,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=10.0,
         help="inverse of the strength of the L2 penalty, above 0 (10)",
+    )
+    parser.add_argument(
+        "--chain",
+        action="store_true",
+        help="a chain of classifiers, in the order of selection.strategy",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -208,7 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if not options.strength > 0.0:
             raise ConfigError(f"--strength {options.strength}: expected a number above 0")
-        report = run(config, options.strength, options.whole_text, config.run.progress)
+        report = run(
+            config, options.strength, options.whole_text, config.run.progress, options.chain
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

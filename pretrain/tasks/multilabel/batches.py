@@ -4,26 +4,35 @@ own."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from pretrain.data.batch import Rows
+from pretrain.objectives.soft_set import FIELD
 from pretrain.ragged import Documents
 from pretrain.selection.orders.drawn import DrawnOrders
 from pretrain.selection.orders.labels import natural_order
 from pretrain.tasks.dataset import DatasetBatches
-from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel
+from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, fill
 from pretrain.tasks.multilabel.selection import LabelSelector
 
 
 class LabelBatches(DatasetBatches[Multilabel, LabelSelector]):
-    """Batches of texts with their labels in the order of the selection."""
+    """Batches of texts with their labels in the order of the selection, and the weight of each in
+    what remains of its set."""
+
+    fields: ClassVar[tuple[str, ...]] = (FIELD,)
 
     def read(self, step: int, selector: LabelSelector) -> Rows:
         """This reader's share of a step."""
         examples = self.dataset.train.take(self.sampler.indices(step, self.rank, self.ranks))
         target = self.ordered(step, examples, selector)
-        return Rows(*self.dataset.sequences(examples.source, target, self.length))
+        tokens, labels, mask = self.dataset.sequences(examples.source, target, self.length)
+        weight = np.zeros(mask.shape, np.float32)
+        weights = selector.weights(examples.source, target)
+        fill(weight, target, examples.source.lengths, weights)
+        return Rows(tokens, labels, mask, fields={FIELD: weight})
 
     def ordered(self, step: int, examples: LabelledExamples, selector: LabelSelector) -> Documents:
         """Label numbers of each text as predicted at a step."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from pretrain.config import EstimatorName, Strategy
 from pretrain.config.base import PositiveInt
@@ -23,12 +25,17 @@ class MultilabelData(TextFiles):
     """Kind of examples."""
     minimum_documents: PositiveInt = 50
     """Training texts that a label must have; rarer ones are left out."""
+    development_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the training texts that is not trained on: by it, thresholds are fitted on how many
+    labels a text gets, and held-out texts are scored with and without them. None if 0."""
 
     read_fields: ClassVar[tuple[str, ...]] = ("text", "labels")
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed", "any_order",
     )  # fmt: skip
     estimators: ClassVar[tuple[EstimatorName, ...]] = ("presence", "presence_top", "pmi", "npmi")
+
+    sets: ClassVar[bool] = True
 
     def title(self) -> str:
         """Such as labels of debtags.jsonl."""

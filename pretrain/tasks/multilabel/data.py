@@ -86,7 +86,8 @@ class Multilabel:
         text_tokens: most tokens of a text that are kept.
         longest: labels of the largest set.
         coverage: share of the labels of held-out texts that are kept, in [0, 1].
-        train, test: the two sides.
+        train, development, test: the sides; without `data.development_fraction`, development is
+            empty.
 
     Raises:
         UserError: a file cannot be read or is malformed.
@@ -95,7 +96,7 @@ class Multilabel:
 
     def __init__(self, config: Config) -> None:
         data = MultilabelData.of(config)
-        train, test = split(data)
+        train, development, test = split(data)
         documents = Counter(label for _, label in {(t.text, x) for t in train for x in t.labels})
         self.label_names = tuple(
             sorted(label for label, count in documents.items() if count >= data.minimum_documents)
@@ -110,8 +111,9 @@ class Multilabel:
         self.tokenizer = LabelTokenizer(
             text_tokenizer(data, (example.text for example in train)), self.label_names
         )
-        targets = [self._targets(side) for side in (train, test)]
-        self.longest = max(int(target.lengths.max()) for target in targets)
+        sides = (train, development, test)
+        targets = [self._targets(side) for side in sides]
+        self.longest = max(int(target.lengths.max(initial=0)) for target in targets)
         self.text_tokens = config.model.sequence_length - self.longest - 1
         if self.text_tokens < SHORTEST_TEXT:
             raise ConfigError(
@@ -119,12 +121,12 @@ class Multilabel:
                 f"{max(0, self.text_tokens)} tokens of a text beside {self.longest} labels, the "
                 f"largest set; set it to {self.longest + 1 + SHORTEST_TEXT} or more"
             )
-        sources = [self._sources(side) for side in (train, test)]
-        self.train, self.test = (
+        sources = [self._sources(side) for side in sides]
+        self.train, self.development, self.test = (
             LabelledExamples(*side) for side in zip(sources, targets, strict=True)
         )
         there = sum(len(example.labels) for example in test)
-        self.coverage = len(targets[1].tokens) / there if there else 1.0
+        self.coverage = len(targets[2].tokens) / there if there else 1.0
 
     @property
     def first_label(self) -> int:
@@ -132,8 +134,9 @@ class Multilabel:
         return self.tokenizer.text.size
 
     def __str__(self) -> str:
+        aside = f"{len(self.development):,} to calibrate on, " if len(self.development) else ""
         return (
-            f"{len(self.train):,} training texts, {len(self.test):,} held out, of up to "
+            f"{len(self.train):,} training texts, {aside}{len(self.test):,} held out, of up to "
             f"{self.text_tokens} tokens; {len(self.label_names)} labels kept, "
             f"{self.labels_left_out} rarer ones left out, which leaves "
             f"{100 * self.coverage:.1f} % of the held-out texts' labels"
@@ -182,19 +185,50 @@ class Multilabel:
         )
 
 
-def split(config: MultilabelData) -> tuple[list[LabelledText], list[LabelledText]]:
-    """Training and held-out texts; errors: see :func:`pretrain.data.held_out.hold_out`."""
-    return hold_out(
+def split(
+    config: MultilabelData,
+) -> tuple[list[LabelledText], list[LabelledText], list[LabelledText]]:
+    """Training, development and held-out texts, equal texts on one side; errors: see
+    :func:`pretrain.data.held_out.hold_out`.
+
+    Raises:
+        ConfigError: `data.development_fraction` leaves nothing to train on.
+    """
+    train, test = hold_out(
         config,
         lambda path: read_labelled(path, config.field_names),
         lambda example: example.text,
         "texts",
         "data.test_fraction",
     )
+    if not config.development_fraction:
+        return train, [], test
+    distinct = list(dict.fromkeys(example.text for example in train))
+    order = np.random.default_rng((config.split_seed, 1)).permutation(len(distinct))
+    count = max(1, round(config.development_fraction * len(distinct)))
+    if count >= len(distinct):
+        raise ConfigError(
+            f"data.development_fraction {config.development_fraction} takes all {len(distinct)} "
+            "training texts; lower it"
+        )
+    aside = {distinct[index] for index in order[:count]}
+    return (
+        [example for example in train if example.text not in aside],
+        [example for example in train if example.text in aside],
+        test,
+    )
 
 
-def fill(rows: np.ndarray, documents: Documents, begins: np.ndarray) -> None:
-    """Write each document into its row of [n, width], from position `begins` [n] on."""
+def fill(
+    rows: np.ndarray, documents: Documents, begins: np.ndarray, values: np.ndarray | None = None
+) -> None:
+    """Write each document into its row of [n, width], from position `begins` [n] on.
+
+    Args:
+        values: of each token, written in its place.
+    """
     lengths = documents.lengths
     columns = np.arange(len(documents.tokens)) - np.repeat(documents.offsets[:-1] - begins, lengths)
-    rows[np.repeat(np.arange(len(rows)), lengths), columns] = documents.tokens
+    rows[np.repeat(np.arange(len(rows)), lengths), columns] = (
+        documents.tokens if values is None else values
+    )

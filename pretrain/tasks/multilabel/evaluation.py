@@ -16,13 +16,17 @@ from pretrain.data.batch import Batch
 from pretrain.distributed.topology import Topology
 from pretrain.inference.decoding import GreedyDecoder
 from pretrain.inference.forward import Forward, summed_nats
+from pretrain.inference.sets import SetDecoder, WrittenSets, joined
 from pretrain.ragged import Documents
 from pretrain.selection.orders.labels import natural_order
 from pretrain.tasks.base import SAMPLES, Evaluation, Metric, equal_batches
+from pretrain.tasks.multilabel.calibration import RankingSums, above, best_threshold, first_of
 from pretrain.tasks.multilabel.data import END, LabelledExamples, Multilabel
 from pretrain.tasks.multilabel.scores import MANY, LabelCounts, count_labels
 from pretrain.tasks.multilabel.selection import LabelSelector
 
+SLACK = 4.0
+"""Nats by which the end can be lowered at most."""
 SAMPLE_TOKENS = 40
 """Tokens of a text that a sample shows."""
 
@@ -74,6 +78,11 @@ class LabelEvaluator:
     - the same with `_3plus`: of the texts that have three labels or more.
     - `micro_f1_at_true_length`, also with `_3plus`: each text gets as many labels as it has, so
       that how many a model writes does not count.
+    - with `data.development_fraction`: the labels under the bias on the end that is best on the
+      development split (`_calibrated`, and the bias, `end_bias`); the labels whose largest
+      probability over all steps is above a threshold that is found there (`_threshold`, and
+      `threshold`; arXiv 2505.17510); and the ranking of all labels by that probability; see
+      :mod:`pretrain.tasks.multilabel.calibration`.
     - `loss`: nats per label or end, in the order of the selection, each after those before it.
     - `label_coverage`: share of the held-out texts' labels that the task has.
 
@@ -101,6 +110,11 @@ class LabelEvaluator:
             self.own_orders = order_together(selector, self.mine, topology)
         self.end_id = dataset.tokenizer.special(END)
         self.decoder = GreedyDecoder(forward)
+        self.development = dataset.development.spread(config.training.evaluation_examples)
+        self.sets = SetDecoder(
+            forward, dataset.first_label, len(dataset.label_names), self.end_id, SLACK
+        )
+        self.compared = config.objective.name != "soft_set"
 
     def run(self, selector: LabelSelector) -> Evaluation:
         """Write, restore, score, and add up over the data-parallel ranks.
@@ -110,15 +124,23 @@ class LabelEvaluator:
         """
         started = time.perf_counter()
         mine = self.mine
-        raw = self.write(mine.source)
-        forced = self.write(mine.source, mine.target.lengths)
+        more: tuple[Metric, ...] = ()
+        if len(self.development):
+            found = self.rank(mine, self.share)
+            raw = first_of(found.labels, (found.leads > 0.0).sum(axis=1))
+            forced = first_of(found.labels, mine.target.lengths)
+            more = self._calibrated(found)
+        else:
+            raw = self.write(mine.source)
+            forced = self.write(mine.source, mine.target.lengths)
         scores = self._scores(natural_order(raw), natural_order(forced), mine.target)
         loss = self._loss(self._ordered(selector))
         return Evaluation(
             headline="micro_f1",
             metrics=(
                 *scores,
-                Metric("loss", loss, "lower", "nats"),
+                *more,
+                Metric("loss", loss, "lower", "nats", self.compared),
                 Metric("label_coverage", self.dataset.coverage, None, "share"),
             ),
             unit_accuracy=(),
@@ -150,6 +172,85 @@ class LabelEvaluator:
             )
             written += list(tokens)
         return self._numbers(written[:real])
+
+    def rank(self, examples: LabelledExamples, share: int) -> WrittenSets:
+        """What the model writes for each text whatever the bias on the end, up to :data:`SLACK`.
+
+        Args:
+            examples: texts of this rank.
+            share: most texts of a rank.
+        """
+        real = len(examples)
+        if real == 0:  # a rank without texts keeps the others company
+            examples = LabelledExamples(Documents.of([[]]), Documents.of([[]]))
+        prompts, lengths = self.dataset.prompts(examples.source)
+        parts = []
+        for rows in equal_batches(share, self.config.training.evaluation_batch):
+            chosen = rows % len(examples)
+            parts.append(
+                self.sets.write(
+                    prompts[chosen],
+                    lengths[chosen],
+                    self.dataset.longest,
+                    self.dataset.tokenizer.pad_id,
+                    examples.target.lengths[chosen],
+                )
+            )
+        return joined(parts).head(real)
+
+    def _calibrated(self, found: WrittenSets) -> tuple[Metric, ...]:
+        """Metrics over all data-parallel ranks of this rank's held-out texts, by thresholds of the
+        development split, and of their ranking."""
+        data, every = self.topology.data, self.development
+        share = -(-len(every) // data.size)
+        fitted = self.rank(every.shard(data.rank, data.size), share)
+        metrics: list[Metric] = []
+        for way, name, unit, lowest, tried, scores in (
+            ("calibrated", "end_bias", "nats", -SLACK, fitted.leads, found.leads),
+            ("threshold", "threshold", "share", 0.0, fitted.chances, found.chances),
+        ):
+            bound = best_threshold(self._gathered(tried, share), every.target, lowest)
+            metrics.append(Metric(name, bound, None, unit))
+            metrics += self._by(above(scores, bound), f"_{way}")
+        sums = torch.from_numpy(RankingSums.of(found.chances, self.mine.target).sums)
+        return (*metrics, *RankingSums(self._summed(sums)).metrics())
+
+    def _by(self, predicted: Documents, way: str) -> tuple[Metric, ...]:
+        actual, labels = self.mine.target, len(self.dataset.label_names)
+        many = np.flatnonzero(actual.lengths >= MANY)
+        of_all, of_many = (
+            LabelCounts.from_numbers(
+                self._summed(torch.from_numpy(count_labels(*pair, labels).to_numbers()))
+            )
+            for pair in ((predicted, actual), (predicted.take(many), actual.take(many)))
+        )
+        named = {metric.name: metric for metric in of_all.metrics(way)}
+        named.pop(f"actual_length{way}")
+        return (
+            *named.values(),
+            Metric(f"micro_f1{way}_{MANY}plus", of_many.micro_f1, "higher", "share"),
+        )
+
+    def _summed(self, numbers: Tensor) -> np.ndarray:
+        """Over all data-parallel ranks."""
+        total = numbers.to(self.topology.device)
+        if self.topology.data.size > 1:
+            dist.all_reduce(total, group=self.topology.data.group)
+        return total.cpu().numpy()
+
+    def _gathered(self, scores: np.ndarray, share: int) -> np.ndarray:
+        """[development texts, labels] of all data-parallel ranks, from each rank's."""
+        data, device = self.topology.data, self.topology.device
+        if data.size == 1:
+            return scores
+        own = np.zeros((share, scores.shape[1]), dtype=scores.dtype)
+        own[: len(scores)] = scores
+        mine = torch.from_numpy(own).to(device)
+        parts = [torch.empty_like(mine) for _ in range(data.size)]
+        dist.all_gather(parts, mine, group=data.group)
+        # Rank r has every text whose number is r modulo the number of ranks.
+        whole = torch.stack(parts, dim=1).flatten(0, 1)
+        return whole[: len(self.development)].cpu().numpy()
 
     def _ordered(self, selector: LabelSelector) -> Documents:
         if self.own_orders is not None:
@@ -219,16 +320,15 @@ class LabelEvaluator:
                 for predicted in (free, forced)
             ]
         )
-        totals = torch.from_numpy(numbers).to(self.topology.device)
-        if self.topology.data.size > 1:
-            dist.all_reduce(totals, group=self.topology.data.group)
+        totals = torch.from_numpy(numbers)
         of_all, of_all_forced, of_many, of_many_forced = (
-            LabelCounts.from_numbers(row) for row in totals.cpu().numpy()
+            LabelCounts.from_numbers(row) for row in self._summed(totals)
         )
         many = f"_{MANY}plus"
         return (
             *of_all.metrics(),
             Metric("micro_f1_at_true_length", of_all_forced.micro_f1, "higher", "share"),
+            Metric("macro_f1_at_true_length", of_all_forced.macro_f1, "higher", "share"),
             *of_many.metrics(many),
             Metric(f"micro_f1_at_true_length{many}", of_many_forced.micro_f1, "higher", "share"),
         )

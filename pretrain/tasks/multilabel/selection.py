@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import SelectionConfig
+from pretrain.objectives.soft_set import LEAST
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.selection.estimators.information import presence_information
 from pretrain.selection.estimators.pointwise import Scorer
@@ -35,11 +36,13 @@ class LabelSelector:
         scorer: of the labels of a text by its words, where each has its own order; None on ranks
             that read no data.
         largest_first: whether the label that scores best comes first.
+        weigher: of the labels that remain, where they are weighed by what the words tell.
     """
 
     selection: Selection
     scorer: Scorer | None = None
     largest_first: bool = True
+    weigher: Scorer | None = None
 
     def __call__(self, source: Documents, target: Documents) -> Documents:
         """Label numbers of each text as predicted; where each text has its own order, every reader
@@ -58,6 +61,17 @@ class LabelSelector:
         scores = self.scorer(source, target)
         return sort_by_scores(target, scores, self.largest_first)
 
+    def weights(self, source: Documents, target: Documents) -> np.ndarray:
+        """[all labels] float32 above 0, of each label in what remains of its set, in the order of
+        `target.tokens`; every reader calls it alike.
+
+        Raises:
+            UserError: another reader died.
+        """
+        if self.weigher is None:
+            return np.ones(len(target.tokens), np.float32)
+        return np.maximum(self.weigher(source, target), LEAST).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class LabelRule:
@@ -66,10 +80,12 @@ class LabelRule:
     Attributes:
         settings: `selection` of the configuration.
         dataset: where examples come from.
+        weighs: whether the labels that remain are weighed by the table.
     """
 
     settings: SelectionConfig
     dataset: Multilabel
+    weighs: bool = False
     counted = "words by labels"
 
     @property
@@ -95,12 +111,16 @@ class LabelRule:
 
     def uncounted(self, group: dist.ProcessGroup | None, progress: Progress) -> Selection:
         """An order that the strategy alone decides."""
-        settings, names = self.settings, self.unit_names
-        documents = np.bincount(self.dataset.train.target.tokens, minlength=len(names))
+        return Selection(self.settings.strategy, self._unfitted(), self.unit_names)
+
+    def _unfitted(self) -> tuple[int, ...]:
+        """The order of all labels that a strategy gives without a table."""
+        settings, labels = self.settings, len(self.unit_names)
+        documents = np.bincount(self.dataset.train.target.tokens, minlength=labels)
         order = order_labels(
-            settings.ordered_by, len(names), documents, seed=settings.seed, fixed=settings.fixed
+            settings.ordered_by, labels, documents, seed=settings.seed, fixed=settings.fixed
         )
-        return Selection(settings.strategy, tuple(order.tolist()), names)
+        return tuple(order.tolist())
 
     def count(
         self,
@@ -132,10 +152,12 @@ class LabelRule:
         Every reader calls it.
         """
         settings = self.settings
-        if settings.estimator not in PRESENCE:
+        if settings.fitted and settings.estimator not in PRESENCE:
             return None
         assert isinstance(table, ShardedCounts)
-        told = presence_information(table, PRESENCE[settings.estimator])
+        told = presence_information(table, PRESENCE.get(settings.estimator, "sum"))
+        if not settings.fitted:
+            return Ranking(self._unfitted(), tuple(told.tolist()))
         order = order_labels(settings.ordered_by, len(self.unit_names), bits=told)
         return Ranking(tuple(order.tolist()), tuple(told.tolist()))
 
@@ -145,8 +167,14 @@ class LabelRule:
         return Examples(chosen.source, chosen.target).chunks(self.settings.chunk_tokens)
 
     def selector(self, selection: Selection, table: Content | None) -> LabelSelector:
-        """With a scorer where each text has its own order."""
-        if selection.order or not isinstance(table, ShardedCounts):
-            return LabelSelector(selection)
+        """With a scorer where each text has its own order, or weights of its own."""
+        largest_first = self.settings.ordered_by == "max_mi"
+        if not isinstance(table, ShardedCounts) or (selection.order and not self.weighs):
+            return LabelSelector(selection, None, largest_first)
         scorer = Scorer(table, pointwise_of(self.settings))
-        return LabelSelector(selection, scorer, self.settings.ordered_by == "max_mi")
+        return LabelSelector(
+            selection,
+            None if selection.order else scorer,
+            largest_first,
+            scorer if self.weighs else None,
+        )

@@ -13,6 +13,8 @@ from pretrain.data.batch import Sampler
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
+from pretrain.objectives.base import objective_of
+from pretrain.objectives.soft_set import SoftSet
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.orders.drawn import DrawnOrders
 from pretrain.selection.schedule import SelectionSchedule
@@ -49,8 +51,15 @@ class MultilabelTask(DatasetTask):
         self.tokenizer = dataset.tokenizer
         self.examples = len(dataset.train)
         self.summary = str(dataset)
-        rule = LabelRule(config.selection, dataset)
-        self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
+        objective = objective_of(config)
+        if isinstance(objective, SoftSet) and objective.window <= dataset.longest:
+            raise ConfigError(
+                f"objective.window {objective.window} has no room for the largest set, "
+                f"{dataset.longest} labels and the end; set it to {dataset.longest + 1} or more"
+            )
+        weighs = isinstance(objective, SoftSet) and objective.needs_table
+        rule = LabelRule(config.selection, dataset, weighs)
+        self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint, always=weighs)
         self.facts = {"longest": dataset.longest}
 
     @property

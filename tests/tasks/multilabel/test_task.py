@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.config import load_config
+from pretrain.data.batch import ASKED
 from pretrain.distributed import topology
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
@@ -157,7 +158,7 @@ def written_at(path, step, rank=0, ranks=1, estimator="pmi", **selection):
     selector = task.fitter.selector(found, table)
     here = types.SimpleNamespace(reader_rank=rank, data=types.SimpleNamespace(size=ranks))
     batches = task.batches(types.SimpleNamespace(), task.sampler({}, 0), here)
-    assert not batches.fields
+    assert ASKED not in batches.fields
     dataset = task.dataset
     _, labels, mask, *_ = batches.read(step, selector)
     sets = [[int(t) for t in row[kept > 0][:-1]] for row, kept in zip(labels, mask, strict=True)]

@@ -62,6 +62,43 @@ def test_the_smoke_configuration_has_a_baseline(capsys):
     assert "training texts whole" in capsys.readouterr().out
 
 
+def test_a_chain_sees_what_comes_before_it():
+    rng = np.random.default_rng(1)
+    texts = [[f"w{word}" for word in rng.integers(0, 30, 12)] for _ in range(120)]
+    first = np.array(["w3" in text or "w7" in text for text in texts])
+    true = np.stack(
+        [rng.random(120) < 0.5, first, first], axis=1
+    )  # the last one follows the second
+    sets = Documents.of([np.flatnonzero(row) for row in true[:90]])
+    alone = probabilities(texts[:90], sets, texts[90:], 3, 1.0, shown=False)
+    chain = probabilities(texts[:90], sets, texts[90:], 3, 1.0, shown=False, order=(1, 2, 0))
+    np.testing.assert_allclose(chain[:, 1], alone[:, 1])
+    assert not np.allclose(chain[:, 2], alone[:, 2])
+    said = alone[:, 1] >= 0.5
+    assert ((chain[:, 2] >= 0.5) == said).mean() >= ((alone[:, 2] >= 0.5) == said).mean()
+
+
+def test_a_threshold_is_fitted_on_other_texts():
+    chances = np.array([[0.9, 0.4, 0.1], [0.4, 0.4, 0.3]])
+    development = (np.array([[0.45, 0.35, 0.1]]), Documents.of([[0, 1]]))
+    found = scores(chances, Documents.of([[0, 1], [0]]), 1.5, development)
+    assert found["threshold"] == pytest.approx((0.35 + 0.1) / 2)
+    assert found["predicted_length_calibrated"] == 2.5
+    assert found["micro_f1_calibrated"] == pytest.approx(2 * 3 / (5 + 3))
+    assert found["precision_at_1"] == 1.0
+
+
+def test_a_chain_needs_an_order(capsys):
+    chain = [*SMOKE, "--data.minimum_documents", "300", "--chain"]
+    assert main([*chain, "--selection.estimator", "pmi"]) == 2
+    assert "--chain needs one order of all labels" in capsys.readouterr().err
+    assert main([*chain, "--data.development_fraction", "0.1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["baseline"].endswith("a chain ordered by max_mi")
+    metrics = report["metrics"]
+    assert 0.4 < metrics["micro_f1_calibrated"] < metrics["micro_f1_at_true_length"]
+
+
 def test_what_makes_no_sense_is_refused(capsys):
     assert main(["--config", "configs/smoke/multiplication.yaml"]) == 2
     assert "data.task arithmetic: this is the baseline of multilabel" in capsys.readouterr().err

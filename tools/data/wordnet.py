@@ -10,7 +10,7 @@ so on, down to its hypernym; "-" where the path is shorter, or where fewer than 
 definitions lie under a synset, so that it is not told apart. The synset itself is not in its path.
 Of several hypernyms the first is taken; an instance's class counts as one. Synsets are named by
 their first word, and by a number after # where others have it, too. Natural order is root first,
-`reverse` leaf first.
+`reverse` leaf first; `data.path_end: "-"` scores paths as such.
 
 Format: wndb(5WN). Data: Princeton University, WordNet 3.0.
 """
@@ -145,7 +145,7 @@ def make(out: Path, nouns: Path, levels: int, minimum: int) -> dict[str, Any]:
     depths = Counter(sum(name != NONE for name in path) for _, path in found)
     return {
         "out": str(out),
-        "records": written,
+        "written": written,
         "synsets": len(synsets),
         "classes": [len({path[n] for _, path in found} - {NONE}) for n in range(levels)],
         "depths": {str(depth): depths[depth] for depth in sorted(depths)},
@@ -158,7 +158,7 @@ def _report(report: dict[str, Any]) -> str:
     classes = ", ".join(f"level{n} {count}" for n, count in enumerate(report["classes"], start=1))
     return "\n".join(
         [
-            f"{report['records']:,} records of {report['synsets']:,} noun synsets",
+            f"{report['written']:,} records of {report['synsets']:,} noun synsets",
             f"classes: {classes}",
             f"levels that a path has: {depths}",
             f"{report['bytes']:,} bytes in {report['out']}",

@@ -63,17 +63,31 @@ class PositionEvaluator:
                 for name, other in others.items()
             },
         }
-        sums = [len(mine), *(values.sum() for values in scored.values()), *right.sum(axis=0)]
+        ratios = self.ratios(written.natural, mine.target)
+        sums = [
+            len(mine),
+            *(values.sum() for values in scored.values()),
+            *right.sum(axis=0),
+            *(part for ratio in ratios.values() for part in ratio),
+        ]
         totals = torch.tensor(sums, dtype=torch.int64, device=self.topology.device)
         if data.size > 1:
             dist.all_reduce(totals, group=data.group)
         count, *counted = totals.tolist()
-        shares = [number / count for number in counted]
+        own = len(counted) - 2 * len(ratios)
+        shares = [number / count for number in counted[:own]]
+        pairs = zip(counted[own::2], counted[own + 1 :: 2], strict=True)
         return Evaluation(
             headline="exact_match",
-            metrics=tuple(
-                Metric(name, value, "higher", "share")
-                for name, value in zip(scored, shares, strict=False)
+            metrics=(
+                *(
+                    Metric(name, value, "higher", "share")
+                    for name, value in zip(scored, shares, strict=False)
+                ),
+                *(
+                    Metric(name, right_ones / of if of else 0.0, "higher", "share")
+                    for name, (right_ones, of) in zip(ratios, pairs, strict=True)
+                ),
             ),
             unit_accuracy=tuple(shares[len(scored) :]),
             examples=count,
@@ -84,6 +98,15 @@ class PositionEvaluator:
     @property
     def wholes(self) -> Mapping[str, Sequence[int]]:
         """Units that are scored together, by the name of the metric: here, none."""
+        return {}
+
+    def ratios(self, natural: np.ndarray, target: np.ndarray) -> Mapping[str, tuple[int, int]]:
+        """Whole numbers whose sums over all examples make a share, by the name of the metric: here,
+        none.
+
+        Args:
+            natural, target: [n, U] predicted and right, in natural order.
+        """
         return {}
 
     def _write(

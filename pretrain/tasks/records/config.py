@@ -66,6 +66,10 @@ class RecordsData(FixedWidthData, ExampleFiles):
     """Words of the texts of sources whose presence the selector counts: those that tell the
     most of the target."""
 
+    path_end: str | None = None
+    """The target's fields are the levels of a hierarchy, from its root on, and this value says that
+    a path has ended: paths are scored as such, too. No hierarchy if not given."""
+
     @model_validator(mode="after")
     def _each_once(self) -> RecordsData:
         for side, names in (("source", self.source), ("target", self.target)):

@@ -64,6 +64,7 @@ class RecordDataset:
         tokenizer: of the units of all fields.
         unit_names: of the target's units in natural order.
         train, test: the two sides.
+        end_id: token of a level that a path does not have, where targets are paths.
         whole: nobody knows of what the records are all.
 
     Raises:
@@ -78,6 +79,7 @@ class RecordDataset:
         found = read_records(data.path, data)
         names = {side: field_names(found, side, data) for side in SIDES}
         fields = _fields(found, names, data)
+        end = None if data.path_end is None else _end_of_levels(fields["target"], data.path_end)
 
         def read(path: Path) -> list[Record]:
             records = found if path == data.path else read_records(path, data)
@@ -87,6 +89,7 @@ class RecordDataset:
 
         sides = hold_out(data, read, lambda record: record.key, "records", "data.test_fraction")
         self.tokenizer = _tokenizer(fields, sides[0], data.vocabulary)
+        self.end_id = None if end is None else self.tokenizer.ids([end])[0]
         self.unit_names = tuple(name for field in fields["target"] for name in field.unit_names)
         self.train, self.test = map(self._examples, sides)
         if any(field.kind == "text" for field in fields["source"]):
@@ -150,6 +153,27 @@ class RecordDataset:
             there = [(side.source[:, texts] == word).any(axis=1) for word in chosen]
             presence = np.stack(there, axis=1).astype(np.int64)
             setattr(self, name, replace(side, presence=presence))
+
+
+def _end_of_levels(fields: Sequence[Field], end: str) -> str:
+    """The unit that ends a path, where a target can be a path in a hierarchy.
+
+    Raises:
+        ConfigError: a field is no category, or no path ends early.
+    """
+    for field in fields:
+        if field.kind != "category":
+            raise ConfigError(
+                f"data.path_end {end}: the target's field {field.name} is a {field.kind}, and "
+                f"levels are categories; set data.field_settings.{field.name}.kind category"
+            )
+    ended = [field for field in fields if end in field.values]
+    if not ended:
+        raise ConfigError(
+            f"data.path_end {end}: no field of a target has this value; leave it out, or write "
+            "the value of levels that a path does not have"
+        )
+    return ended[0].split(end)[0]
 
 
 def read_records(path: Path, data: RecordsData) -> list[Record]:

@@ -18,6 +18,10 @@ class RecordEvaluator(PositionEvaluator):
 
     - `exact_match`: share of records whose target is right as a whole.
     - `field/NAME`: share of records in which the field NAME is right.
+    - with `data.path_end`: `hierarchical_f1`, micro-F1 of all (level, value) pairs of the paths
+      (Kiritchenko et al., 2005; a value that stands at another level counts as wrong), and
+      `lowest_level`, the share of records in which the lowest level that the path has is right;
+      `exact_match` is that of the whole path.
     """
 
     dataset: RecordDataset
@@ -29,6 +33,22 @@ class RecordEvaluator(PositionEvaluator):
         for field in self.dataset.tokenizer.target:
             found[f"field/{field.name}"] = range(place, place := place + field.units)
         return found
+
+    def ratios(self, natural: np.ndarray, target: np.ndarray) -> Mapping[str, tuple[int, int]]:
+        """Of paths, where targets are paths."""
+        ended = self.dataset.end_id
+        if ended is None:
+            return {}
+        there, said = target != ended, natural != ended
+        right = there & (natural == target)
+        # 0 of a path without a level: its first level, which is right if nothing is said.
+        lowest = target.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+        lowest = np.where(there.any(axis=1), lowest, 0)[:, None]
+        found = np.take_along_axis(natural == target, lowest, axis=1)
+        return {
+            "hierarchical_f1": (2 * int(right.sum()), int(there.sum() + said.sum())),
+            "lowest_level": (int(found.sum()), len(target)),
+        }
 
     def sample(
         self, source: np.ndarray, target: np.ndarray, natural: np.ndarray, raw: np.ndarray

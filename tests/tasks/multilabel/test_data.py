@@ -44,17 +44,17 @@ def make_config(path: Path, length: int = 24, **data):
 def test_equal_texts_lie_on_one_side(tmp_path, seed):
     path = write(tmp_path / "t.jsonl", TEXTS)
     config = make_config(path, split_seed=seed, test_fraction=0.4).data
-    train, test = split(config)
+    train, _, test = split(config)
     assert len(train) + len(test) == len(TEXTS)
     assert not {x.text for x in train} & {x.text for x in test}
     assert len({x.text for x in test}) == round(0.4 * 7)  # of distinct texts
-    assert split(config) == (train, test)
+    assert split(config) == (train, [], test)
 
 
 def test_a_held_out_file_is_held_out_and_not_trained_on(tmp_path):
     path = write(tmp_path / "t.jsonl", TEXTS)
     test_path = write(tmp_path / "h.jsonl", [("puzzle game", ["new"]), ("other", ["lib", "new"])])
-    train, test = split(make_config(path, test_path=test_path).data)
+    train, _, test = split(make_config(path, test_path=test_path).data)
     assert test == [LabelledText("puzzle game", ("new",)), LabelledText("other", ("lib", "new"))]
     assert [x.text for x in train] == [text for text, _ in TEXTS if text != "puzzle game"]
     task = Multilabel(make_config(path, test_path=test_path))
@@ -129,7 +129,7 @@ def test_any_text_and_any_labels_come_back(tmp_path_factory, texts):
     path = write(tmp_path_factory.mktemp("any") / "t.jsonl", texts)
     task = Multilabel(make_config(path, 16))
     _, labels, mask = task.sequences(task.test.source, task.test.target, 16)
-    _, held_out = split(make_config(path, 16).data)
+    _, _, held_out = split(make_config(path, 16).data)
     for row, example in enumerate(held_out):
         written = labels[row][mask[row] > 0][:-1] - task.first_label
         names = [task.label_names[number] for number in written]

@@ -43,7 +43,7 @@ def test_definitions_and_their_hypernyms(nouns, tmp_path, capsys):
     assert list(found[0]["target"]) == ["level1", "level2", "level3"]
     assert report["classes"] == [1, 2, 0]
     assert report["depths"] == {"1": 2, "2": 2}
-    assert (report["records"], report["synsets"]) == (4, 6)
+    assert (report["written"], report["synsets"]) == (4, 6)
     run(capsys, "--out", out, "--nouns", nouns, "--levels", 2, "--minimum", 2)
     assert {json.loads(line)["target"]["level2"] for line in out.read_text().splitlines()} == {"-"}
 

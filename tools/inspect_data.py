@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,9 @@ from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.paths import path_argument
 from pretrain.tasks.text.indexed import IndexedText
-from pretrain.tasks.text.selection import Chooser
+
+if TYPE_CHECKING:
+    from pretrain.tasks.text.selection import Chooser
 
 WIDTH = 80
 AT_ONCE = 1 << 20

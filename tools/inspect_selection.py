@@ -13,20 +13,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any
 
 from pretrain.config import Config, parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
-from pretrain.selection.fitter import CountingFitter
-from pretrain.selection.selector import Selection
 from pretrain.tasks.fixed_width.config import FixedWidthData
-from pretrain.tasks.fixed_width.selection import PositionRule
 from tools.readers import reading_config, reading_together
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+    from pretrain.selection.selector import Selection
 
 
 def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = None) -> Selection:
@@ -37,6 +37,10 @@ def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = N
         all_pairs: fit on every example, train and test together, without correction.
         group: the processes that share the table; None for one.
     """
+    # The table's compiled code: after the configuration holds.
+    from pretrain.selection.fitter import CountingFitter
+    from pretrain.tasks.fixed_width.selection import PositionRule
+
     dataset = FixedWidthData.of(config).dataset()
     if all_pairs:
         uncorrected = config.selection.model_copy(update={"correction": "none"})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING
 
 from pretrain.config import FITTED_STRATEGIES, Config, EstimatorName, load_config
-from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 def reading_config(given: Config, processes: int, estimator: EstimatorName | None = None) -> Config:
@@ -36,6 +37,8 @@ def reading_together(config: Config, ranks: Ranks) -> Iterator[dist.ProcessGroup
     if ranks.world_size == 1:
         yield None
         return
+    from pretrain.distributed import topology as topologies
+
     with topologies.start(config, ranks) as topology:
         assert topology.readers is not None
         yield topology.readers.group

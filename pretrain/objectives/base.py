@@ -2,37 +2,24 @@
 
 A training step minimises (sum over all tokens of all ranks) / (count over all ranks). The model
 calls the objective on its last stage, the loader hands it its fields, the planner asks for its
-formulas. Shapes: n tokens, h hidden, v vocabulary rows of this rank, b sequences, s positions.
+formulas, for which no torch is imported. Shapes: n tokens, h hidden, v vocabulary rows of this
+rank, b sequences, s positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, cast
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from pretrain import registry
 from pretrain.config import Config
 from pretrain.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class Targets:
-    """What the last stage compares with, each [b, s].
-
-    Attributes:
-        labels: int64, the token after each input.
-        mask: float32, 1 where the label counts.
-        fields: the objective's own, by name.
-    """
-
-    labels: Tensor
-    mask: Tensor
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -106,15 +93,18 @@ class Objective:
         Raises:
             UserError: a field holds what it must not.
         """
-        return float(mask.sum(dtype=torch.float64))
+        return float(mask.double().sum())
 
     def head(self, group: dist.ProcessGroup, sequence_parallel: bool) -> torch.nn.Module:
-        """The module at the end of the last stage, called as :class:`LossHead` is.
+        """The module at the end of the last stage, called as
+        :class:`pretrain.objectives.head.LossHead` is.
 
         One with weights of its own overrides this. They are the same on all tensor-parallel ranks,
         and each of these ranks has to compute their whole gradient.
         """
-        return LossHead(self, group, sequence_parallel)
+        from pretrain.objectives.head import LossHead
+
+        return LossHead(self.loss_sum, group, sequence_parallel)
 
     def flops_per_token(self, hidden: int, vocabulary: int) -> int:
         """FLOPs that its forward pass adds to those of the model per position, matrix products
@@ -139,40 +129,3 @@ def objective_of(config: Config) -> Objective:
     settings = config.objective
     made = registry.load(registry.OBJECTIVES[settings.name])(settings.coefficient)
     return cast(Objective, made)
-
-
-class LossHead(torch.nn.Module):
-    """An objective as a module without parameters, so that hooks can be attached to it.
-
-    The weight belongs to the output layer or, tied, to the embedding.
-    """
-
-    def __init__(
-        self, objective: Objective, group: dist.ProcessGroup, sequence_parallel: bool
-    ) -> None:
-        super().__init__()
-        self.objective = objective
-        self.group = group
-        self.sequence_parallel = sequence_parallel
-
-    def forward(self, hidden_sbh: Tensor, weight: Tensor, *, targets: Targets) -> Tensor:
-        """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism), weight [v, h] ->
-        summed loss, fp32 scalar.
-        """
-        from megatron.core.tensor_parallel import (
-            copy_to_tensor_model_parallel_region,
-            gather_from_sequence_parallel_region,
-        )
-
-        if self.sequence_parallel:
-            hidden_sbh = gather_from_sequence_parallel_region(hidden_sbh, group=self.group)
-        else:
-            hidden_sbh = copy_to_tensor_model_parallel_region(hidden_sbh, group=self.group)
-        return self.objective.loss_sum(
-            hidden_sbh.reshape(-1, hidden_sbh.size(-1)),
-            weight,
-            targets.labels.t().reshape(-1),
-            targets.mask.t().reshape(-1),
-            {name: values.t().reshape(-1) for name, values in targets.fields.items()},
-            self.group,
-        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from pretrain.optimizers.base import Optimizer, decay_groups
+
+if TYPE_CHECKING:
+    import torch
 
 
 class AdamW(Optimizer):
@@ -16,6 +17,8 @@ class AdamW(Optimizer):
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         """See :meth:`pretrain.optimizers.base.Optimizer.build`."""
+        import torch
+
         settings = self.settings
         return torch.optim.AdamW(
             decay_groups(module, settings.weight_decay),

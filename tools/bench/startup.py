@@ -28,7 +28,7 @@ from pretrain.errors import UserError
 from pretrain.files import json_text, write_text
 from pretrain.paths import path_argument
 from tools.bench.rounds import Route, clocked, extremes, median, ratios, take_turns
-from tools.comparison.origin import ROOT
+from tools.comparison.commit import ROOT
 
 TORCH = "import torch"
 SMOKE = "configs/smoke/multiplication.yaml"

@@ -5,21 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
 from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
-from pretrain.selection.estimators.chain import chain_order
 from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
 from pretrain.selection.estimators.k_local import k_local_order
-from pretrain.selection.estimators.probe import v_information
 from pretrain.selection.fitter import Ranking
-from pretrain.selection.orders.learned import learn_order
 from pretrain.selection.orders.strategies import choose_order
 from pretrain.selection.orders.transforms import Reorder
 from pretrain.selection.selector import Selection
@@ -28,6 +23,10 @@ from pretrain.selection.table.counts import Progress
 from pretrain.selection.table.positions import Content, PositionCounts, count_positions, slot_size
 from pretrain.selection.table.sharding import BudgetError
 from pretrain.tasks.fixed_width.data import Examples
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,10 @@ class PositionRule:
             return self._probed(mine, group, steps)
         if fitted and settings.estimator == "k_local":
             return self._counted_once(mine, group, progress)
+        # Networks that are trained: torch is imported for them, and not for what counts.
+        from pretrain.selection.estimators.chain import chain_order
+        from pretrain.selection.orders.learned import learn_order
+
         learned = settings.strategy == "learned"
         find = learn_order if learned else chain_order
         found = find(mine.features, mine.target, self.values, group, progress=steps)
@@ -114,6 +117,8 @@ class PositionRule:
     def _probed(
         self, mine: Examples, group: dist.ProcessGroup | None, steps: Callable[[int, int], None]
     ) -> Selection:
+        from pretrain.selection.estimators.probe import v_information
+
         started = time.perf_counter()
         bits = v_information(mine.features, mine.target, self.values, group, progress=steps)
         ranking = self._ranking(bits)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.config import FITTED_STRATEGIES, SelectionConfig
 from pretrain.data.tokenizers import Tokenizer
@@ -22,6 +20,10 @@ from pretrain.selection.table.collectives import world
 from pretrain.selection.table.counts import Pairs, Progress, ShardedCounts, count_pairs, window
 from pretrain.selection.table.positions import Content
 from pretrain.tasks.text.data import Sentences
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 
 def transform_of(strategy: str, tokenizer: Tokenizer) -> Insert | Keep:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from pretrain.config import FITTED_STRATEGIES, Config, EstimatorName, load_config
+from pretrain.config import FITTED_STRATEGIES, Config, load_config
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 
 
-def reading_config(given: Config, processes: int, estimator: EstimatorName | None = None) -> Config:
+def reading_config(given: Config, processes: int, estimator: str | None = None) -> Config:
     """The configuration with a layout in which every process reads, and a strategy that is fitted.
 
     Args:

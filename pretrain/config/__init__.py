@@ -19,9 +19,7 @@ from pretrain.config.root import Config
 from pretrain.config.run import RunConfig
 from pretrain.config.selection import (
     FITTED_STRATEGIES,
-    PROBED,
     TABLELESS,
-    EstimatorName,
     SelectionConfig,
     Strategy,
 )
@@ -29,12 +27,10 @@ from pretrain.config.training import TrainingConfig
 
 __all__ = [
     "FITTED_STRATEGIES",
-    "PROBED",
     "TABLELESS",
     "CheckpointConfig",
     "Config",
     "DataSection",
-    "EstimatorName",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",

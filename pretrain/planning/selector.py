@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pretrain.config import FITTED_STRATEGIES, PROBED
+from pretrain import registry
+from pretrain.config import FITTED_STRATEGIES
 from pretrain.planning.layout import Layout
 
 CELL = 8
@@ -16,9 +17,16 @@ def selector_bytes(layout: Layout) -> int:
     nothing is counted.
     """
     selection = layout.config.selection
-    if selection.strategy not in FITTED_STRATEGIES or selection.estimator in PROBED:
+    if selection.strategy not in FITTED_STRATEGIES or not _counts(selection.estimator):
         return 0
     data = layout.config.data
     cells = data.table_cells(selection, layout.vocabulary, layout.data_parallel)
     budget = selection.memory_bytes
     return budget if cells is None else min(budget, CELL * cells)
+
+
+def _counts(estimator: str) -> bool:
+    """Whether an estimator counts, and does not train a probe alone."""
+    if estimator in registry.ORDER_ESTIMATORS:
+        return bool(registry.load(registry.ORDER_ESTIMATORS[estimator]).counts)
+    return estimator != "v_information"

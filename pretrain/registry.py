@@ -21,6 +21,8 @@ OBJECTIVES: dict[str, str] = {
     "cross_entropy": "pretrain.objectives.cross_entropy:CrossEntropy",
     "z_loss": "pretrain.objectives.z_loss:ZLoss",
     "weighted_cross_entropy": "pretrain.objectives.weighted:WeightedCrossEntropy",
+    "top": "pretrain.objectives.top:TokenOrder",
+    "mi_bag": "pretrain.objectives.mi_bag:WeightedBag",
 }
 OPTIMIZERS: dict[str, str] = {
     "adamw": "pretrain.optimizers.adamw:AdamW",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from pretrain.config import FITTED_STRATEGIES, Config, load_config
+from pretrain.config import Config, load_config
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 
@@ -19,8 +19,9 @@ def reading_config(given: Config, processes: int, estimator: str | None = None) 
         estimator: instead of `selection.estimator`.
     """
     changed = given.model_dump()
-    if given.selection.strategy not in FITTED_STRATEGIES:
-        changed["selection"]["strategy"] = "max_mi"
+    if not given.selection.fitted:
+        finder = "criterion" if given.selection.any_order else "strategy"
+        changed["selection"][finder] = "max_mi"
     if estimator is not None:
         changed["selection"]["estimator"] = estimator
     changed["selection"] |= {"table": None, "refresh_every": 0}

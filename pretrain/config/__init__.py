@@ -20,6 +20,7 @@ from pretrain.config.run import RunConfig
 from pretrain.config.selection import (
     FITTED_STRATEGIES,
     TABLELESS,
+    Decoding,
     SelectionConfig,
     Strategy,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointConfig",
     "Config",
     "DataSection",
+    "Decoding",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",

@@ -58,6 +58,8 @@ class DataSection(Section):
     """Values of `selection.strategy` that the task knows."""
     estimators: ClassVar[tuple[str, ...]] = ("joint",)
     """Values of `selection.estimator` that the task knows; the first is its default."""
+    fixed_units: ClassVar[bool] = False
+    """Whether all targets have the same units, so that a model can be asked for one of them."""
     counts_part: ClassVar[bool] = False
     """Whether `selection.fit_tokens` says how much is counted."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pretrain import registry
 from pretrain.config import Config
+from pretrain.config.objective import Weighting
 from pretrain.errors import ConfigError
 
 
@@ -28,11 +29,13 @@ class Targets:
         labels: int64, the token after each input.
         mask: float32, 1 where the label counts.
         fields: the objective's own, by name.
+        positions: int64 place of each input in its document; None where each sequence is one.
     """
 
     labels: Tensor
     mask: Tensor
     fields: Mapping[str, Tensor] = field(default_factory=dict)
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,51 @@ class Objective:
 
     Args:
         coefficient: weight of the term that it adds; its own default if None.
+        window: tokens ahead that it looks at; its own default if None.
+        weighting: how it weighs them; its own default if None.
 
     Raises:
-        ConfigError: it adds none.
+        ConfigError: it has no such thing.
     """
 
-    fields: ClassVar[Mapping[str, torch.dtype]] = {}
+    fields: Mapping[str, torch.dtype] = {}
     """What it needs of each batch beside tokens, labels and mask: tensors [b, s] by name."""
+    per_token: Mapping[str, int] = {}
+    """Numbers of each token in those fields that have several: tensors [b, s, numbers]."""
+    terms: tuple[str, ...] = ()
+    """Names of the summands of its loss, where records are to have each: its head returns them one
+    by one, [terms], and their sum is minimised."""
+    needs_table: bool = False
+    """Whether those fields come from the selector's table, whatever the strategy."""
     coefficient: float | None = None
     """Weight of its term; None where it has none."""
+    window: int | None = None
+    """Tokens ahead; None where it looks at the next one only."""
+    weighting: Weighting | None = None
+    """How it weighs the tokens ahead; None where it does not."""
 
-    def __init__(self, coefficient: float | None = None) -> None:
+    def __init__(
+        self,
+        coefficient: float | None = None,
+        window: int | None = None,
+        weighting: Weighting | None = None,
+    ) -> None:
         if coefficient is not None:
-            if self.coefficient is None:
-                raise ConfigError(
-                    f"objective.coefficient {coefficient} is of no use: this objective adds no "
-                    "term to the cross entropy; leave it out, or choose another objective.name"
-                )
+            self._has("coefficient", coefficient, "adds no term to the cross entropy")
             self.coefficient = coefficient
+        if window is not None:
+            self._has("window", window, "looks at the next token only")
+            self.window = window
+        if weighting is not None:
+            self._has("weighting", weighting, "weighs no tokens ahead")
+            self.weighting = weighting
+
+    def _has(self, setting: str, value: object, otherwise: str) -> None:
+        if getattr(self, setting) is None:
+            raise ConfigError(
+                f"objective.{setting} {value} is of no use: this objective {otherwise}; leave it "
+                "out, or choose another objective.name"
+            )
 
     def loss_sum(
         self,
@@ -108,13 +138,23 @@ class Objective:
         """
         return float(mask.sum(dtype=torch.float64))
 
-    def head(self, group: dist.ProcessGroup, sequence_parallel: bool) -> torch.nn.Module:
+    def head(
+        self, group: dist.ProcessGroup, sequence_parallel: bool, like: Tensor
+    ) -> torch.nn.Module:
         """The module at the end of the last stage, called as :class:`LossHead` is.
 
-        One with weights of its own overrides this. They are the same on all tensor-parallel ranks,
-        and each of these ranks has to compute their whole gradient.
+        One with weights of its own overrides this. They are split by rows of the vocabulary, as
+        :class:`pretrain.objectives.second_head.SecondHead` has them, or are the same on all
+        tensor-parallel ranks, each of which then has to compute their whole gradient.
+
+        Args:
+            like: this rank's rows of the output projection, [v, h], the pattern of another one.
         """
         return LossHead(self, group, sequence_parallel)
+
+    def matrices(self, hidden: int, rows: int) -> tuple[int, ...]:
+        """Elements of each matrix of its own on a rank with `rows` of the vocabulary."""
+        return ()
 
     def flops_per_token(self, hidden: int, vocabulary: int) -> int:
         """FLOPs that its forward pass adds to those of the model per position, matrix products
@@ -134,10 +174,12 @@ def objective_of(config: Config) -> Objective:
     """The objective that `objective` names.
 
     Raises:
-        ConfigError: `objective.coefficient` is given to one that has none.
+        ConfigError: a setting is given to one that has no use for it.
     """
     settings = config.objective
-    made = registry.load(registry.OBJECTIVES[settings.name])(settings.coefficient)
+    made = registry.load(registry.OBJECTIVES[settings.name])(
+        settings.coefficient, settings.window, settings.weighting
+    )
     return cast(Objective, made)
 
 
@@ -159,6 +201,18 @@ class LossHead(torch.nn.Module):
         """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism), weight [v, h] ->
         summed loss, fp32 scalar.
         """
+        return self.objective.loss_sum(
+            self.whole(hidden_sbh),
+            weight,
+            flat(targets.labels),
+            flat(targets.mask),
+            {name: flat(values) for name, values in targets.fields.items()},
+            self.group,
+        )
+
+    def whole(self, hidden_sbh: Tensor) -> Tensor:
+        """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism) -> [n, h], the same on
+        all tensor-parallel ranks; the gradients that they have of it are summed."""
         from megatron.core.tensor_parallel import (
             copy_to_tensor_model_parallel_region,
             gather_from_sequence_parallel_region,
@@ -168,11 +222,9 @@ class LossHead(torch.nn.Module):
             hidden_sbh = gather_from_sequence_parallel_region(hidden_sbh, group=self.group)
         else:
             hidden_sbh = copy_to_tensor_model_parallel_region(hidden_sbh, group=self.group)
-        return self.objective.loss_sum(
-            hidden_sbh.reshape(-1, hidden_sbh.size(-1)),
-            weight,
-            targets.labels.t().reshape(-1),
-            targets.mask.t().reshape(-1),
-            {name: values.t().reshape(-1) for name, values in targets.fields.items()},
-            self.group,
-        )
+        return hidden_sbh.reshape(-1, hidden_sbh.size(-1))
+
+
+def flat(values: Tensor) -> Tensor:
+    """[b, s, ...] -> [n, ...], in the order of hidden states [s, b, h]."""
+    return values.transpose(0, 1).flatten(0, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pretrain import registry
-from pretrain.config import FITTED_STRATEGIES
 from pretrain.planning.layout import Layout
 
 CELL = 8
@@ -17,7 +16,8 @@ def selector_bytes(layout: Layout) -> int:
     nothing is counted.
     """
     selection = layout.config.selection
-    if selection.strategy not in FITTED_STRATEGIES or not _counts(selection.estimator):
+    counts = selection.fitted and _counts(selection.estimator)
+    if not counts and not layout.objective.needs_table:
         return 0
     data = layout.config.data
     cells = data.table_cells(selection, layout.vocabulary, layout.data_parallel)

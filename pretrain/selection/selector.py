@@ -81,10 +81,9 @@ class Selection:
         if self.bits is not None:
             lines += self._rows(self.bits)
         chosen = self.order or self.estimator  # without either there is nothing to be ordered
+        whose = "the criterion" if self.strategy == "any_order" else self.strategy
         lines.append(
-            f"order of {self.strategy}: {self._order_words()}"
-            if chosen
-            else f"strategy {self.strategy}"
+            f"order of {whose}: {self._order_words()}" if chosen else f"strategy {self.strategy}"
         )
         if self.rows:
             lines.append(

@@ -1,8 +1,8 @@
 """Orders that together put every unit after every set of the others.
 
 What a unit costs after a set of units is asked along whole orders, each of which asks it of every
-unit once. A set of half the units is what most pairs of a set and a unit have, U times (U - 1) choose
-(U - 1) / 2, so that no fewer orders will do.
+unit once. Of pairs of a unit and a set of half the others there are U times (U - 1) choose
+(U - 1) / 2, and an order has one of them, so that no fewer orders will do.
 """
 
 from __future__ import annotations

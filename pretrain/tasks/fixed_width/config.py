@@ -18,11 +18,13 @@ class FixedWidthData(DataSection):
     task_class = "pretrain.tasks.fixed_width.task:FixedWidthTask"
 
     strategies: ClassVar[tuple[Strategy, ...]] = (
-        "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned",
+        "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned", "any_order",
     )  # fmt: skip
     estimators: ClassVar[tuple[str, ...]] = (
         "joint", "pairwise", "operand_pair", "v_information", *registry.ORDER_ESTIMATORS,
     )  # fmt: skip
+
+    fixed_units = True
 
     dataset_class: ClassVar[str]
     """`module:Class` of the examples, made of this section."""

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain import registry
-from pretrain.config import FITTED_STRATEGIES, SelectionConfig
+from pretrain.config import SelectionConfig
 from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
 from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
@@ -88,11 +88,9 @@ class PositionRule:
             BudgetError: counts do not fit `selection.memory_gb`.
         """
         settings, names = self.settings, self.unit_names
-        fitted = settings.strategy in FITTED_STRATEGIES
-        if not fitted and settings.strategy != "learned":
-            order = choose_order(
-                settings.strategy, len(names), seed=settings.seed, fixed=settings.fixed
-            )
+        fitted, strategy = settings.fitted, settings.ordered_by
+        if not fitted and strategy != "learned":
+            order = choose_order(strategy, len(names), seed=settings.seed, fixed=settings.fixed)
             return Selection(settings.strategy, order, names)
         if fitted and settings.estimator in registry.ORDER_ESTIMATORS:
             found = self.finding(group, progress)
@@ -214,7 +212,7 @@ class PositionRule:
 
     def _ranking(self, bits: np.ndarray, correction: str | None = None) -> Ranking:
         settings, values = self.settings, tuple(bits.tolist())
-        order = choose_order(settings.strategy, len(self.unit_names), values, settings.tie_bits)
+        order = choose_order(settings.ordered_by, len(self.unit_names), values, settings.tie_bits)
         return Ranking(order, values, correction)
 
     def stream(self, table: Content, indices: np.ndarray) -> Iterable[Counted]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pretrain import registry
-from pretrain.config import FITTED_STRATEGIES, Config, SelectionConfig
+from pretrain.config import Config, SelectionConfig
+from pretrain.data.batch import Sampler
+from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
 from pretrain.model.flops import model_cost
 from pretrain.selection.estimators.order_estimator import OrderEstimator
 from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
 from pretrain.selection.fitter import CountingFitter
+from pretrain.selection.orders.drawn import DrawnOrders
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator
 from pretrain.tasks.dataset import DatasetTask
-from pretrain.tasks.fixed_width.batches import ExampleBatches
+from pretrain.tasks.fixed_width.batches import AnyOrderBatches, ExampleBatches
 from pretrain.tasks.fixed_width.data import Dataset, check_length
 from pretrain.tasks.fixed_width.selection import PositionRule, PositionSelector
 
@@ -39,10 +42,11 @@ class FixedWidthTask(DatasetTask):
         self.config = config
         self.dataset = dataset
         check_length(dataset, config.model.sequence_length)
-        fixed, names = config.selection.fixed, dataset.unit_names
-        if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != len(names):
+        selection, names = config.selection, dataset.unit_names
+        given = selection.fixed if selection.ordered_by == "fixed" else None
+        if given is not None and len(given) != len(names):
             raise ConfigError(
-                f"selection.fixed {list(fixed)} orders {len(fixed)} units, but the task has "
+                f"selection.fixed {list(given)} orders {len(given)} units, but the task has "
                 f"{len(names)} ({', '.join(names)})"
             )
         _check_trained(config.selection, len(names), len(dataset.train))
@@ -58,6 +62,23 @@ class FixedWidthTask(DatasetTask):
             _run_flops(config, self.tokenizer.size),
         )
         self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
+
+    def batches(
+        self,
+        schedule: SelectionSchedule[PositionSelector],
+        sampler: Sampler,
+        topology: Topology,
+    ) -> ExampleBatches:
+        """Batches of this rank."""
+        selection, training = self.config.selection, self.config.training
+        batches = super().batches(schedule, sampler, topology)
+        assert isinstance(batches, ExampleBatches)
+        if not selection.any_order:
+            return batches
+        units = len(self.dataset.unit_names)
+        orders = DrawnOrders.of(selection, units, training.seed, training.steps)
+        to_natural = selection.anneal_to == "natural"
+        return AnyOrderBatches(**vars(batches), orders=orders, to_natural=to_natural)
 
     def evaluator(
         self, forward: Forward, schedule: SelectionSchedule[PositionSelector]
@@ -81,9 +102,9 @@ def _check_trained(selection: SelectionConfig, units: int, examples: int) -> Non
     Raises:
         ConfigError: there are too many units, or too few examples.
     """
-    fitted = selection.strategy in FITTED_STRATEGIES
-    field = "estimator" if fitted else "strategy"
-    name = selection.estimator if fitted else selection.strategy
+    fitted, strategy = selection.fitted, selection.ordered_by
+    field = "estimator" if fitted else "criterion" if selection.any_order else "strategy"
+    name = selection.estimator if fitted else strategy
     most: int | None = None
     fewest = FEWEST_EXAMPLES if name in ("v_information", "learned") else 1
     if fitted and name in registry.ORDER_ESTIMATORS:

@@ -26,7 +26,7 @@ class MultilabelData(TextFiles):
 
     read_fields: ClassVar[tuple[str, ...]] = ("text", "labels")
     strategies: ClassVar[tuple[Strategy, ...]] = (
-        "ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed",
+        "ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed", "any_order",
     )  # fmt: skip
     estimators: ClassVar[tuple[str, ...]] = ("presence", "presence_top", "pmi", "npmi")
 

@@ -132,7 +132,8 @@ def make_plan(columns: int, units: int, vocabulary: int, budget: int) -> Plan:
     update = 3 * SHAPE.batch * sequence
     for decoders in range(DECODERS, 0, -1):
         example = decoders * CHECKPOINTS * _sequences(units) * sequence
-        asked = min(ASKED, max(FEWEST_ASKED, budget // 4 // example))
+        spare = min(budget // 4, budget - FEWEST_STEPS * decoders * update)
+        asked = min(ASKED, max(FEWEST_ASKED, spare // example))
         steps = min(STEPS, (budget - asked * example) // (decoders * update))
         if steps >= (STEPS if decoders > 1 else FEWEST_STEPS):
             return Plan(decoders, steps, asked, decoders * steps * update + asked * example)

@@ -190,6 +190,20 @@ def test_known_shares():
     assert weighted[0, 0].tolist() == pytest.approx([0.2, 0.2, 0.0, 0.6])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_keeps_the_loss_in_fp32(kind):
+    targets, hidden, heads = problem(7, 3, 40, 24, 6)
+    hidden, heads = hidden.bfloat16().requires_grad_(), heads.bfloat16()
+    first = heads[0].clone().requires_grad_()
+    head, loss = run_head(made(kind, 6, 0.5), targets, hidden, (first, heads[1]))
+    loss.sum().backward()
+    assert loss.dtype == torch.float32
+    for each in (hidden, first, head.weight):
+        assert each.grad.dtype == torch.bfloat16
+    expected = reference(kind, targets, hidden, heads, 6, 0.5)
+    assert loss.tolist() == pytest.approx([each.item() for each in expected], rel=1e-2)
+
+
 def split_heads(kind):
     with topology.start(load_config(None, {"parallel": {"tensor": 2}})) as here:
         targets, hidden, heads = problem(5, 2, 16, 24, 5)

@@ -80,7 +80,7 @@ def test_a_plan_takes_no_more_than_its_budget_and_says_what_is_too_little():
         assert plan.flops <= budget
         assert plan.steps >= 200
     assert make_plan(6, 4, 13, int(1e13)).decoders == 4
-    with pytest.raises(ValueError, match="raise selection.fit_share"):
+    with pytest.raises(ValueError, match=r"raise selection\.fit_share"):
         make_plan(6, 4, 13, int(1e8))
 
 

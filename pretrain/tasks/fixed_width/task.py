@@ -53,7 +53,7 @@ class FixedWidthTask(DatasetTask):
         self.tokenizer = dataset.tokenizer
         self.examples = len(dataset.train)
         self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
-        rule = PositionRule(
+        self.rule = PositionRule(
             config.selection,
             dataset.train,
             dataset.values,
@@ -61,7 +61,7 @@ class FixedWidthTask(DatasetTask):
             dataset.whole,
             _run_flops(config, self.tokenizer.size),
         )
-        self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
+        self.fitter = CountingFitter(config, self.rule, self.tokenizer.fingerprint)
 
     def batches(
         self,

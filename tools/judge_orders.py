@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +97,14 @@ def in_words(result: Sequence[dict[str, Any]]) -> str:
             f" {'tau: area':>10} {'third':>6} {'end':>6} {'seconds':>8} {'FLOPs':>6}",
         ]
         for judged in task["criteria"]:
-            taus = judged["tau"] or dict.fromkeys(MEASURES)
+            taus = [found[0] if found else None for found in _taus(judged)]
             lines.append(
                 f"  {judged['criterion']:40}  {'-'.join(map(str, judged['order'])):12} "
                 + " ".join(
                     f"{_number(judged['regret'][m]):>{12 if m == 'area' else 6}}" for m in MEASURES
                 )
                 + " "
-                + " ".join(
-                    f"{_number(taus[m] and taus[m][0]):>{10 if m == 'area' else 6}}"
-                    for m in MEASURES
-                )
+                + f"{_number(taus[0]):>10} {_number(taus[1]):>6} {_number(taus[2]):>6}"
                 + f" {judged['seconds']:8.1f} {judged['share_of_flops']:6.1%}"
             )
         lines.append("")
@@ -122,6 +119,11 @@ def in_words(result: Sequence[dict[str, Any]]) -> str:
         mean = sum(regrets) / len(regrets) if regrets else None
         lines.append(f"  {criterion:40}  {_number(mean):>6}  of {len(regrets)}")
     return "\n".join(lines)
+
+
+def _taus(judged: Mapping[str, Any]) -> list[Sequence[float] | None]:
+    found: Mapping[str, Sequence[float] | None] = judged["tau"] or {}
+    return [found.get(measure) for measure in MEASURES]
 
 
 def _number(value: float | None) -> str:

@@ -138,7 +138,7 @@ def draw(result: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(
-        1, len(result), figsize=(4.6 * len(result), 5.6), squeeze=False, layout="constrained"
+        1, len(result), figsize=(4.2 * len(result), 5.6), squeeze=False, layout="constrained"
     )
     for axis, task in zip(axes[0], result, strict=True):
         orders = sorted(task["orders"], key=lambda name: _mean(task["orders"][name]["area"]))
@@ -150,10 +150,19 @@ def draw(result: Sequence[dict[str, Any]], path: Path) -> None:
             marked = name in chosen
             axis.plot(areas, [row] * len(areas), "o", color="0.6", markersize=4)
             axis.plot(_mean(areas), row, "|", color="C3" if marked else "0.2", markersize=12)
-        labels = [
-            f"{name.replace('-', '')}  {', '.join(map(_short, chosen.get(name, [])))}"
-            for name in orders
-        ]
+            axis.annotate(
+                ", ".join(map(_short, chosen.get(name, []))),
+                (max(areas), row),
+                xytext=(7, 0),
+                textcoords="offset points",
+                verticalalignment="center",
+                fontsize=6,
+                color="C3",
+            )
+        left, right = axis.get_xlim()
+        axis.set_xticks([tick for tick in axis.get_xticks() if left <= tick <= right])
+        axis.set_xlim(left, right + 0.6 * (right - left))  # room for names
+        labels = [name.replace("-", "") for name in orders]
         axis.set_yticks(range(len(orders)), labels, fontsize=7)
         axis.set_title(task["title"], fontsize=9)
         axis.set_xlabel("area under the curve: mean score over training", fontsize=8)

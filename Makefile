@@ -3,7 +3,7 @@
 #   PYTHON=python3.12      another interpreter (3.11 or 3.12) than the one found on PATH
 #   TORCH_INDEX=<url>      one more package index, such as one with CPU builds of torch
 #   PYTEST_ARGS="-k name"  handed to pytest
-#   WORKERS=1              files of tests that run at once; as many as there are cores, at most 8
+#   WORKERS=1              files of tests that run at once; one more than there are cores, at most 8
 
 # Each candidate is started, not only looked up: a name on PATH may belong to no installed Python.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	2>/dev/null && echo "$$p" && break; done)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
+# One more than cores: many tests wait for processes that they have started.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 7 ? n + 1 : 8)))
 
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 
+def spread(there: int, wanted: int | None) -> np.ndarray:
+    """[n] rising int64, `wanted` numbers evenly spread over 0 to there - 1, or all of these if None
+    or more than there are."""
+    n = there if wanted is None else min(wanted, there)
+    return np.arange(n) * there // max(1, n)
+
+
 @dataclass(frozen=True)
 class Documents:
     """Whole numbers below some vocabulary, document after document.

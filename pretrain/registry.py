@@ -1,4 +1,4 @@
-"""Every task, objective and optimizer by its name in the configuration.
+"""Every task, objective, optimizer and estimator of orders by its name in the configuration.
 
 The one place that knows them all: an entry is `module:Class`, imported only when it is asked for,
 so that reading a configuration loads nothing that it does not name. A task's class is that of its
@@ -21,10 +21,17 @@ OBJECTIVES: dict[str, str] = {
     "cross_entropy": "pretrain.objectives.plain:CrossEntropy",
     "z_loss": "pretrain.objectives.z_loss:ZLoss",
     "weighted_cross_entropy": "pretrain.objectives.weighted:WeightedCrossEntropy",
+    "top": "pretrain.objectives.top:TokenOrder",
+    "mi_bag": "pretrain.objectives.mi_bag:WeightedBag",
 }
 OPTIMIZERS: dict[str, str] = {
     "adamw": "pretrain.optimizers.adamw:AdamW",
     "lion": "pretrain.optimizers.lion:Lion",
+}
+ORDER_ESTIMATORS: dict[str, str] = {
+    "any_order": "pretrain.selection.estimators.any_order:AnyOrder",
+    "k_local": "pretrain.selection.estimators.k_local:KLocalOrder",
+    "chain": "pretrain.selection.estimators.chain:ChainOrder",
 }
 
 

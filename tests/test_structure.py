@@ -12,7 +12,7 @@ from pretrain import registry, run_files
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    ("console", "errors", "paths", "spans", "ragged", "registry"),
+    ("console", "errors", "paths", "spans", "ragged", "registry", "products"),
     ("compiled", "files"),
     ("locks", "progress", "run_files"),
     ("config",),

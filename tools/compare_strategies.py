@@ -4,7 +4,8 @@
         --strategies ntp,max_mi,max_mi:estimator=pairwise,fixed:fixed=3-2-1-0 \\
         --seeds 0,1,2 --out runs/multiplication
 
-A strategy may change fields of `selection`, each after a colon. `--orders all`, or a list such as
+A strategy may change fields of `selection`, each after a colon, and of `objective`
+(`ntp,ntp:objective.name=top` compares objectives). `--orders all`, or a list such as
 `--orders 0321,3210`, trains orders of the target's units one by one. Each run goes through the same
 entry as a training job, `pretrain/main.py`, started by the deepspeed launcher where there are
 several processes. Runs that are complete are not trained again, and one that was interrupted goes
@@ -192,8 +193,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategies",
         help="comma-separated strategies; one may change fields of selection, as in "
-        "max_mi:estimator=pairwise:tie_bits=0 or fixed:fixed=3-2-1-0; ntp,max_mi if neither they "
-        "nor --orders are given",
+        "max_mi:estimator=pairwise:tie_bits=0 or fixed:fixed=3-2-1-0, and of objective, as in "
+        "ntp:objective.name=top; ntp,max_mi if neither they nor --orders are given",
     )
     parser.add_argument(
         "--orders",

@@ -56,9 +56,15 @@ def export(
         What is to be said of it.
 
     Raises:
-        UserError: the folder holds something, cannot be written, a weight cannot be read, or the
-            tokenizer has no such file.
+        UserError: the folder holds something, cannot be written, a weight cannot be read, the
+            tokenizer has no such file, or the model is one that Hugging Face does not have.
     """
+    if trained.config.asks_units:
+        raise UserError(
+            f"{trained.folder}: a model of selection.strategy any_order is told which unit it is "
+            "asked for, and Hugging Face's models have no such embedding; ask it with "
+            "tools.generate --checkpoint"
+        )
     if not is_known(trained.tokenizer):
         raise UserError(
             f"{trained.folder}: a model of {trained.config.data.title()} reads fields, which a "

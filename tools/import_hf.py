@@ -227,6 +227,11 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     changed: dict[str, Any] = {"model": {**section, "vocabulary_size": None}}
     asked = (given.get("model") or {}).get("vocabulary_size")
     before = load_config(config, changed)
+    if before.asks_units:
+        raise UserError(
+            f"{config}: selection.strategy any_order trains embeddings of the units that are asked "
+            f"for, and {model} has none; use another strategy, or train from the start"
+        )
     tokenizer = None
     if isinstance(before.data, TokenizerFile) and before.data.tokenizer is None:
         tokenizer = find_tokenizer(model)

@@ -6,28 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pretrain.config import FITTED_STRATEGIES, Config, EstimatorName, load_config
+from pretrain.config import Config, load_config
 from pretrain.distributed.ranks import Ranks
 
 if TYPE_CHECKING:
     import torch.distributed as dist
 
 
-def reading_config(given: Config, processes: int, estimator: EstimatorName | None = None) -> Config:
+def reading_config(given: Config, estimator: str | None = None) -> Config:
     """The configuration with a layout in which every process reads, and a strategy that is fitted.
 
     Args:
         estimator: instead of `selection.estimator`.
     """
     changed = given.model_dump()
-    if given.selection.strategy not in FITTED_STRATEGIES:
-        changed["selection"]["strategy"] = "max_mi"
+    if not given.selection.fitted:
+        finder = "criterion" if given.selection.any_order else "strategy"
+        changed["selection"][finder] = "max_mi"
     if estimator is not None:
         changed["selection"]["estimator"] = estimator
     changed["selection"] |= {"table": None, "refresh_every": 0}
     changed["run"]["device"] = "cpu"
     changed["parallel"] = {}
-    changed["training"] |= {"global_batch": processes, "micro_batch": None}
+    changed["training"]["micro_batch"] = None
     return load_config(None, changed)
 
 
@@ -39,6 +40,7 @@ def reading_together(config: Config, ranks: Ranks) -> Iterator[dist.ProcessGroup
         return
     from pretrain.distributed import topology as topologies
 
-    with topologies.start(config, ranks) as topology:
+    training = config.training.model_copy(update={"global_batch": ranks.world_size})
+    with topologies.start(config.model_copy(update={"training": training}), ranks) as topology:
         assert topology.readers is not None
         yield topology.readers.group

@@ -19,9 +19,8 @@ from pretrain.config.root import Config
 from pretrain.config.run import RunConfig
 from pretrain.config.selection import (
     FITTED_STRATEGIES,
-    PROBED,
     TABLELESS,
-    EstimatorName,
+    Decoding,
     SelectionConfig,
     Strategy,
 )
@@ -29,12 +28,11 @@ from pretrain.config.training import TrainingConfig
 
 __all__ = [
     "FITTED_STRATEGIES",
-    "PROBED",
     "TABLELESS",
     "CheckpointConfig",
     "Config",
     "DataSection",
-    "EstimatorName",
+    "Decoding",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",

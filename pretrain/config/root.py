@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import Field, model_validator
@@ -16,7 +16,7 @@ from pretrain.config.optimizer import OptimizerConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.config.profile import ProfileConfig
 from pretrain.config.run import RunConfig
-from pretrain.config.selection import SelectionConfig
+from pretrain.config.selection import Criterion, SelectionConfig
 from pretrain.config.training import TrainingConfig
 from pretrain.errors import ConfigError
 
@@ -59,6 +59,8 @@ class Config(BaseSettings):
                 f"selection.strategy {selection.strategy} is not known to data.task "
                 f"{data.task}; use {', '.join(data.strategies)}"
             )
+        if selection.any_order:
+            self.selection = selection = self._checked_any_order()
         if "estimator" not in selection.model_fields_set:
             default = {"estimator": data.estimators[0]}
             self.selection = selection.model_copy(update=default)
@@ -71,6 +73,28 @@ class Config(BaseSettings):
         if thin and "correction" not in selection.model_fields_set:
             self.selection = self.selection.model_copy(update={"correction": "leave_one_out"})
         return self
+
+    def _checked_any_order(self) -> SelectionConfig:
+        """The section, with how sets are decoded: of them a model writes what it is surest of.
+
+        Raises:
+            ValueError: the task does not know the criterion, or cannot decode so.
+        """
+        data, selection = self.data, self.selection
+        if selection.criterion not in data.strategies:
+            known = (name for name in get_args(Criterion) if name in data.strategies)
+            raise ValueError(
+                f"selection.criterion {selection.criterion} is not known to data.task "
+                f"{data.task}; use {', '.join(known)}"
+            )
+        if data.fixed_units:
+            return selection
+        if selection.decode not in (None, "adaptive"):
+            raise ValueError(
+                f"selection.decode {selection.decode}: a model of data.task {data.task} cannot be "
+                "asked for one unit, and writes the one that it is surest of; leave it out"
+            )
+        return selection.model_copy(update={"decode": "adaptive"})
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Config:
@@ -120,6 +144,11 @@ class Config(BaseSettings):
                 f"{self.decay_steps} exceed training.steps {t.steps}"
             )
         return self
+
+    @property
+    def asks_units(self) -> bool:
+        """Whether the model is told which unit of a target it is asked for next."""
+        return self.selection.any_order and self.data.fixed_units
 
     @property
     def decay_steps(self) -> int:

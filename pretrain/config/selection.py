@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pretrain import registry
 from pretrain.config.base import Fraction, NonNegativeInt, PositiveInt, Section
 
 Strategy = Literal[
@@ -18,20 +19,17 @@ Strategy = Literal[
     "min_mi",
     "fixed",
     "learned",
+    "any_order",
     "first",
     "blank",
 ]
-EstimatorName = Literal[
-    "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
-    "presence", "presence_top", "pmi", "npmi",
-]  # fmt: skip
+Criterion = Literal["max_mi", "min_mi", "reverse", "random", "frequency", "fixed", "learned"]
 FITTED_STRATEGIES = ("max_mi", "min_mi")
-PROBED = ("v_information", "chain")
-"""Estimators that train a probe and count nothing."""
-TABLELESS = (*PROBED, "k_local")
+TABLELESS = ("v_information", *registry.ORDER_ESTIMATORS)
 """Estimators that leave no table behind that others could read."""
-ONE_ENDED = ("chain", "k_local")
-"""Estimators of whole orders, which look for the best one only."""
+Decoding = Literal["natural", "criterion", "adaptive"]
+OF_ANY_ORDER = ("criterion", "draw", "anneal_to", "decode")
+"""Fields that only strategy any_order has a use for."""
 
 
 class SelectionConfig(Section):
@@ -40,16 +38,18 @@ class SelectionConfig(Section):
     strategy: Strategy = "max_mi"
     """Order of the target's units: ntp (natural), reverse, random (one permutation drawn from
     selection.seed), frequency (labels, most frequent first), max_mi and min_mi (by mutual
-    information with the source), fixed, learned (the order whose loss falls first). For text, the
-    token that is put in front of each sentence: none (ntp), max_mi, min_mi, random (any token of
-    the sentence), first (its first), blank (a token without content)."""
-    estimator: EstimatorName = "joint"
+    information with the source), fixed, learned (the order whose loss falls first), any_order
+    (arithmetic, records and labels: each example in an order of its own, for one model that has
+    them all). For text, the token that is put in front of each sentence: none (ntp), max_mi,
+    min_mi, random (any token of the sentence), first (its first), blank (a token without
+    content)."""
+    estimator: str = "joint"
     """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
     operand_pair from counts; k_local, the order that leaves the fewest bits to a learner that looks
-    at k symbols, from counts; v_information and chain by a small probe that is trained to predict
-    units from the source. Labels: presence (sum over the words of a text) and presence_top (mean
-    over those that tell the most), one order for all texts; pmi and npmi, each text its own. Text:
-    pmi and npmi. If not given, the first that the task has."""
+    at k symbols, from counts; v_information, chain and any_order by a small probe or decoder that
+    is trained to predict units, any_order in every order. Labels: presence (sum over the words of a
+    text) and presence_top (mean over those that tell the most), one order for all texts; pmi and
+    npmi, each text its own. Text: pmi and npmi. If not given, the first that the task has."""
     k: Annotated[int, Field(ge=1, le=4)] = 3
     """Symbols of the source and of the units before that are looked at together (k_local)."""
     features: Literal["before", "sentence"] = "sentence"
@@ -71,7 +71,28 @@ class SelectionConfig(Section):
     fixed: tuple[NonNegativeInt, ...] | None = None
     """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
     seed: NonNegativeInt = 0
-    """Seed of strategy random."""
+    """Seed of strategy random, and of the decoders of estimator any_order."""
+    fit_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Model FLOPs that estimator any_order may take, at most, as a share of those of the run."""
+    criterion: Criterion = "max_mi"
+    """The strategy that finds the criterion's order, which fields below can name (any_order)."""
+    draw: Literal["uniform", "criterion"] = "uniform"
+    """Orders that are trained on: all alike likely, or those near the criterion's more often
+    (any_order)."""
+    odds: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 2.0
+    """How much likelier each unit of the criterion's order is to be drawn next than the one after
+    it, among those that are left (any_order with draw criterion)."""
+    anneal_to: Literal["natural", "criterion"] | None = None
+    """The order that training ends with: its share of the examples rises from 0 to 1; orders are
+    drawn to the end if not given (any_order)."""
+    anneal_from: Fraction = 0.2
+    """Share of training.steps after which the share of anneal_to begins to rise (any_order)."""
+    anneal_until: Fraction = 0.6
+    """Share of training.steps after which all examples are in that order (any_order)."""
+    decode: Decoding | None = None
+    """The order that answers are written in for the score that counts: natural, the criterion's, or
+    the unit that the model is surest of next; as anneal_to, or natural, if not given. Evaluations
+    have the scores of all three. A model of sets of labels writes the surest (any_order)."""
     chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """Tokens that each rank contributes to one exchange while counting."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 4.0
@@ -93,16 +114,54 @@ class SelectionConfig(Section):
         """Bytes that each rank has for its rows."""
         return int(self.memory_gb * 2**30)
 
+    @property
+    def any_order(self) -> bool:
+        """Whether each example has an order of its own, which the model is told."""
+        return self.strategy == "any_order"
+
+    @property
+    def ordered_by(self) -> Strategy:
+        """The strategy that finds an order for all examples: the criterion of any_order."""
+        return self.criterion if self.any_order else self.strategy
+
+    @property
+    def fitted(self) -> bool:
+        """Whether an order, or each example's choice, rests on mutual information."""
+        return self.ordered_by in FITTED_STRATEGIES
+
+    @property
+    def decoding(self) -> Decoding:
+        """Of any_order for the score that counts, with the default resolved."""
+        return self.decode or self.anneal_to or "natural"
+
+    @model_validator(mode="after")
+    def _orders_drawn(self) -> SelectionConfig:
+        if self.anneal_from > self.anneal_until:
+            raise ValueError(
+                f"selection.anneal_from {self.anneal_from} is after selection.anneal_until "
+                f"{self.anneal_until}; swap them"
+            )
+        if self.any_order:
+            return self
+        fields = type(self).model_fields
+        for name in OF_ANY_ORDER:
+            if (value := getattr(self, name)) != fields[name].default:
+                raise ValueError(
+                    f"selection.{name} {value} is of no use to selection.strategy "
+                    f"{self.strategy}; leave it out, or use any_order"
+                )
+        return self
+
     @model_validator(mode="after")
     def _table_used(self) -> SelectionConfig:
-        fitted = self.strategy in FITTED_STRATEGIES
+        fitted = self.fitted
         for name, given in (("table", self.table), ("refresh_every", self.refresh_every)):
             if not given:
                 continue
             if not fitted:
                 raise ValueError(
-                    f"selection.{name} {given} is of no use to selection.strategy {self.strategy}, "
-                    "which fits nothing; leave it out, or use max_mi or min_mi"
+                    f"selection.{name} {given} is of no use to selection.strategy "
+                    f"{self.ordered_by}, which fits nothing; leave it out, or use max_mi or min_mi"
                 )
             if self.estimator in TABLELESS:
                 raise ValueError(
@@ -118,7 +177,7 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _orders_have_one_end(self) -> SelectionConfig:
-        if self.estimator in ONE_ENDED and self.strategy == "min_mi":
+        if self.estimator in registry.ORDER_ESTIMATORS and self.ordered_by == "min_mi":
             raise ValueError(
                 f"selection.estimator {self.estimator} looks for the best order only; use it with "
                 "selection.strategy max_mi"
@@ -127,8 +186,7 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _counted_there(self) -> SelectionConfig:
-        fitted = self.strategy in FITTED_STRATEGIES
-        if fitted and self.estimator == "k_local" and self.count_on == "gpu":
+        if self.fitted and self.estimator == "k_local" and self.count_on == "gpu":
             raise ValueError(
                 "selection.count_on gpu: estimator k_local counts on the CPU; set it to cpu"
             )
@@ -136,7 +194,7 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _fixed_given(self) -> SelectionConfig:
-        if self.strategy == "fixed" and self.fixed is None:
+        if self.ordered_by == "fixed" and self.fixed is None:
             raise ValueError(
                 "selection.strategy fixed needs selection.fixed, for example [3, 2, 1, 0]"
             )

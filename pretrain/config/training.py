@@ -43,6 +43,6 @@ class TrainingConfig(Section):
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 evaluates only at the end."""
     evaluation_examples: PositiveInt | None = None
-    """Held-out examples that are scored; all of them if not given."""
+    """Held-out examples that are scored, evenly spread over them; all of them if not given."""
     evaluation_batch: PositiveInt = 512
     """Examples per forward pass of an evaluation and rank."""

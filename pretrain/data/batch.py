@@ -17,6 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ASKED = "asked"
+"""Field of batches whose model is told what it is asked for: the place that each label has in
+natural order, int64 from 1 on."""
+
 
 class Rows(NamedTuple):
     """What a reader has of a step's examples, arrays [share, length].
@@ -27,7 +31,8 @@ class Rows(NamedTuple):
         mask: float32, 1 where the label counts in the loss.
         starts: bool, where documents begin that do not see each other; None where each sequence is
             one document.
-        fields: what else there is of each token, by name.
+        fields: what else there is of each token, by name; [share, length, n] where that is several
+            numbers.
     """
 
     tokens: np.ndarray
@@ -49,7 +54,8 @@ class Batch:
             that count, or what the objective counts instead.
         positions: [b, s] int64 of each input in its document, where several documents are packed
             into a sequence and do not see each other; None where a sequence is one document.
-        fields: [b, s] further tensors by name, as the objective needs them.
+        fields: [b, s] or [b, s, n] further tensors by name, as the objective or the model needs
+            them.
         selection_seconds: what the step had to wait for this batch.
         selector: what the targets were selected by.
         stop: whether the run is to stop after this step; the same on all ranks.
@@ -126,6 +132,20 @@ def unpacked(buffer: Tensor, layout: Layout) -> dict[str, Tensor]:
 def buffer_size(layout: Layout) -> int:
     """Bytes of a buffer of :func:`packed`."""
     return _ends(layout)[-1]
+
+
+def field_layout(
+    fields: Mapping[str, torch.dtype], per_token: Mapping[str, int], each: tuple[int, int]
+) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of an objective's fields in a batch of shape `each`.
+
+    Args:
+        per_token: numbers of each token in those fields that have several.
+    """
+    return {
+        name: (dtype, (*each, per_token[name]) if name in per_token else each)
+        for name, dtype in fields.items()
+    }
 
 
 def _ends(layout: Layout) -> list[int]:

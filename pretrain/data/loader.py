@@ -26,6 +26,7 @@ from pretrain.data.batch import (
     Layout,
     Rows,
     buffer_size,
+    field_layout,
     packed,
     positions_of,
     unpacked,
@@ -71,7 +72,9 @@ class BatchFeed:
         steps: steps to serve.
         ahead: batches made in advance; 0 makes each when it is asked for, without a thread.
         stop: asked on the first reader with every batch: whether the run is to stop after it.
-        fields: types of what the objective needs of each token beside labels and mask, by name.
+        fields: types of what the objective or the model needs of each token beside labels and
+            mask, by name.
+        per_token: numbers of each token in those of them that have several.
         count: what the summed loss is divided by: of a reader's mask and fields, added up over
             all readers.
 
@@ -89,6 +92,7 @@ class BatchFeed:
         ahead: int = 2,
         stop: Callable[[], bool] = lambda: False,
         fields: Mapping[str, torch.dtype] | None = None,
+        per_token: Mapping[str, int] | None = None,
         count: Callable[[Tensor, Mapping[str, Tensor]], float] = counted_labels,
     ) -> None:
         self.fields = dict(fields or {})
@@ -99,6 +103,7 @@ class BatchFeed:
                     f"the batches of this task have {', '.join(source.fields) or 'none'}; choose "
                     "another objective, or a task that gives it"
                 )
+        self.per_token = dict(per_token or {})
         self.count = count
         self.source = source
         self.topology = topology
@@ -211,7 +216,7 @@ class BatchFeed:
             "mask": (torch.float32, each),
             "starts": (torch.bool, each),
         }
-        return {**standard, **{name: (dtype, each) for name, dtype in self.fields.items()}}
+        return {**standard, **field_layout(self.fields, self.per_token, each)}
 
     def _read(self, step: int, selector: Any) -> Tensor | None:
         """A reader's batch as one buffer, with what is to be divided by and whether to stop."""

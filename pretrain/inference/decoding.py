@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pretrain.data.batch import ASKED
 from pretrain.inference.forward import Forward
 from pretrain.model.gpt import GPT
 
@@ -34,18 +35,37 @@ class Constraint(Protocol):
         ...
 
 
-class _Rows(NamedTuple):
+class DecodingRows(NamedTuple):
     """Rows that get their next token together.
 
     Attributes:
         tokens: [b, s] so far.
         position: [b] of the last token of each.
         allowed: [b, vocabulary] bool; None for any token.
+        asked: [b, s] int64, for a model that is told what it is asked for: the place in natural
+            order of what follows each token.
     """
 
     tokens: Tensor
     position: Tensor
-    allowed: Tensor | None
+    allowed: Tensor | None = None
+    asked: Tensor | None = None
+
+    def take(self, rows: Tensor) -> DecodingRows:
+        """Those of these numbers."""
+        return DecodingRows(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
+
+    def cut(self, length: int) -> DecodingRows:
+        """The first `length` positions, filled up where there are fewer."""
+        return self._replace(
+            tokens=_cut(self.tokens, length),
+            asked=None if self.asked is None else _cut(self.asked, length),
+        )
+
+
+def _cut(inputs: Tensor, length: int) -> Tensor:
+    inputs = inputs[:, :length]
+    return torch.nn.functional.pad(inputs, (0, length - inputs.size(1)))
 
 
 class GreedyDecoder:
@@ -91,7 +111,7 @@ class GreedyDecoder:
             if constraint is not None:
                 allowed = constraint.allowed(rows, written[rows, :unit])
             places = begins[rows] + unit
-            chosen = self._next(tokens[rows], places - 1, allowed)
+            chosen = self._next(DecodingRows(tokens[rows], places - 1, allowed))
             tokens[rows, places] = written[rows, unit] = chosen
             if constraint is not None:
                 rows = self._unfinished(rows, chosen, constraint.end_id)
@@ -111,57 +131,69 @@ class GreedyDecoder:
             dist.all_reduce(most, dist.ReduceOp.MAX, group=self.topology.data.group)
         return rows[:1] if int(most) and not len(left) else left
 
-    def _next(self, tokens: Tensor, position: Tensor, allowed: Tensor | None) -> Tensor:
-        """Most likely token after each row's `position` [b], [b] int64 on every rank of the model
-        copy; of those that are `allowed` [b, vocabulary]."""
+    def _next(self, rows: DecodingRows) -> Tensor:
+        """Most likely token after each row's last, [b] int64 on every rank of the model copy; of
+        those that are allowed."""
+        tokens = rows.tokens
+        chosen = torch.empty(len(tokens), dtype=torch.int64, device=tokens.device)
+        return self._asked_for(rows, self._chosen, chosen)
+
+    def _asked_for(
+        self,
+        rows: DecodingRows,
+        result: Callable[[Tensor, DecodingRows], Tensor],
+        found: Tensor,
+    ) -> Tensor:
+        """What `result` makes of the logits of each row's last token, on every rank of the model
+        copy.
+
+        Args:
+            found: of its shape and type for all rows; its values are not used.
+        """
         # Causal: what comes later does not matter, so it is left out, but for sequence
         # parallelism, which needs a length that divides.
-        visible = int(position.max()) + 1
+        visible = int(rows.position.max()) + 1
         if self._sequence_parallel:
             visible = -(-visible // self.topology.tensor.size) * self.topology.tensor.size
-        inputs = tokens[:, :visible]
-        if inputs.size(1) < visible:
-            inputs = torch.nn.functional.pad(inputs, (0, visible - inputs.size(1)))
         # Rows that the schedule asks for beyond those that are there repeat the last one.
-        count, parts = tokens.size(0), self.forward.parts
+        count, parts = rows.tokens.size(0), self.forward.parts
         size = -(-count // parts)
-        filled = torch.arange(parts * size, device=tokens.device).clamp(max=count - 1)
-        micro_batches = [
-            _Rows(inputs[part], position[part], None if allowed is None else allowed[part])
-            for part in filled.split(size)
-        ]
-        choices = self.forward.run(micro_batches, (size, visible), self._logits, self._chosen)
+        filled = torch.arange(parts * size, device=found.device).clamp(max=count - 1)
+        shown = rows.cut(visible)
+        micro_batches = [shown.take(part) for part in filled.split(size)]
+        results = self.forward.run(micro_batches, (size, visible), self._logits, result)
         if self.topology.is_last_stage:
-            chosen = torch.cat(choices)[:count]
-        else:
-            chosen = torch.empty(count, dtype=torch.int64, device=tokens.device)
-        return self.topology.from_last_stage(chosen)
+            found = torch.cat(results)[:count]
+        return self.topology.from_last_stage(found)
 
     @property
     def _sequence_parallel(self) -> bool:
         """Whether each tensor rank holds a part of the sequence until the projection gathers it."""
         return bool(self.forward.chunks[0].config.sequence_parallel)
 
-    def _logits(self, chunk: GPT, rows: _Rows) -> Tensor:
+    def _logits(self, chunk: GPT, rows: DecodingRows) -> Tensor:
         """Of each row's last token [b, 1, v]; of all under sequence parallelism [b, s, v]."""
         places = torch.arange(rows.tokens.size(1), device=rows.tokens.device)
+        told = {} if rows.asked is None else {ASKED: rows.asked}
         with nullcontext() if self._sequence_parallel else projecting(chunk, rows.position):
             output: Tensor = chunk(
                 input_ids=rows.tokens,
                 position_ids=places.expand_as(rows.tokens),
                 attention_mask=None,
+                **told,
             )
         return output
 
-    def _chosen(self, logits: Tensor, rows: _Rows) -> Tensor:
+    def _last(self, logits: Tensor, rows: DecodingRows) -> Tensor:
+        """[b, v] of each row's last token."""
         if not self._sequence_parallel:
-            return self._choose(logits[:, 0], rows.allowed)
+            return logits[:, 0]
         numbers = torch.arange(len(rows.tokens), device=logits.device)
-        return self._choose(logits[numbers, rows.position], rows.allowed)
+        return logits[numbers, rows.position]
 
-    def _choose(self, logits_bv: Tensor, allowed: Tensor | None) -> Tensor:
+    def _chosen(self, logits: Tensor, rows: DecodingRows) -> Tensor:
         """Argmax over a vocabulary that is split over tensor ranks; the lowest id wins ties."""
-        tensor = self.topology.tensor
+        tensor, logits_bv, allowed = self.topology.tensor, self._last(logits, rows), rows.allowed
         if allowed is not None:
             own = allowed.split(logits_bv.size(1), dim=1)[tensor.rank]
             logits_bv = logits_bv.masked_fill(~own, -torch.inf)

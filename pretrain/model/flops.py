@@ -10,8 +10,8 @@ from pretrain.objectives.base import Objective
 FORMULA = (
     "3 x [layers x (2 h (h + 2 g d) + 2 h h + 2 m h f + 4 h s) + 2 h v]  "
     "(h hidden, g key/value heads of width d, f ffn, m = 2 matrices, 3 when gated, s sequence, "
-    "v vocabulary; a multiply-add is 2 FLOPs, attention counted without the causal half, the "
-    "backward pass twice the forward pass)"
+    "v vocabulary, a second head adds another 2 h v; a multiply-add is 2 FLOPs, attention counted "
+    "without the causal half, the backward pass twice the forward pass)"
 )
 
 # Dense peak in FLOP/s, from the vendors' data sheets. Longest matching name wins.
@@ -38,12 +38,16 @@ class ModelCost:
 
 
 def model_cost(
-    model: ModelConfig, vocabulary_size: int, objective: Objective | None = None
+    model: ModelConfig,
+    vocabulary_size: int,
+    objective: Objective | None = None,
+    asks_units: bool = False,
 ) -> ModelCost:
     """Count parameters and FLOPs (:data:`FORMULA`) without building the model.
 
     Args:
-        objective: whose FLOPs are added; none if not given.
+        objective: whose parameters and FLOPs are added; none if not given.
+        asks_units: whether the model is told which unit it is asked for.
     """
     style = model.style
     h, f, s, v = model.hidden_size, model.ffn_width, model.sequence_length, vocabulary_size
@@ -56,9 +60,12 @@ def model_cost(
         parameters += v * h
     if not style.rotary:
         parameters += s * h
+    if asks_units:
+        parameters += 2 * (s + 1) * h
     forward = model.layers * (2 * layer + 4 * h * s) + 2 * h * v
     if objective is not None:
         forward += objective.flops_per_token(h, v)
+        parameters += sum(objective.matrices(h, v))
     return ModelCost(parameters, 3 * forward)
 
 

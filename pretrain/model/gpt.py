@@ -31,6 +31,7 @@ from pretrain.distributed.topology import Topology
 from pretrain.model.attention import Norm, SdpaCoreAttention, document_mask
 from pretrain.model.initialise import initialise, mark_split
 from pretrain.model.linear import ColumnLinear, RowLinear
+from pretrain.model.order_embedding import OrderEmbedding
 from pretrain.objectives.base import Objective, objective_of
 from pretrain.objectives.head import Targets
 from pretrain.objectives.plain import CrossEntropy
@@ -79,8 +80,8 @@ class GPT(GPTModel):
         super().__init__(*args, **kwargs)
         if self.post_process:
             place = self.pg_collection.tp, self.config.sequence_parallel
-            self.loss_head = objective.head(*place)
-            self.nats_head = CrossEntropy().head(*place)
+            self.loss_head = objective.head(*place, self.output_weight)
+            self.nats_head = CrossEntropy().head(*place, self.output_weight)
 
     @property
     def output_weight(self) -> Tensor:
@@ -110,6 +111,40 @@ class GPT(GPTModel):
             hidden_states, *args, labels=labels, loss_mask=None, **kwargs
         )
         return output
+
+
+class AnyOrderGPT(GPT):
+    """A GPT that is told which unit it is asked for: `forward` takes `asked` [b, s] too, the place
+    that each label has in natural order (:data:`pretrain.data.batch.ASKED`); natural order if not
+    given."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.pre_process:
+            # Megatron-Core adds embeddings of token types before it splits the sequence over
+            # tensor ranks and drops out.
+            embedding = self.embedding
+            embedding.tokentype_embeddings = OrderEmbedding(
+                self.max_sequence_length, self.config.hidden_size
+            )
+            embedding.reduce_scatter_embeddings = False
+            embedding.word_embeddings.reduce_scatter_embeddings = False
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        *args: Any,
+        asked: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """See :class:`GPT`."""
+        if self.pre_process:
+            if asked is None:
+                places = torch.arange(1, input_ids.size(1) + 1, device=input_ids.device)
+                asked = places.expand_as(input_ids)
+            kwargs["decoder_input"] = self.embedding(input_ids, position_ids, asked)
+        return super().forward(input_ids, position_ids, *args, **kwargs)
 
 
 def document_inputs(tokens: Tensor, positions: Tensor | None) -> dict[str, Tensor | None]:
@@ -229,11 +264,12 @@ def build(
     seed_dropout(config.training.seed, 0, topology)
     layers = model.layers // (topology.pipeline.size * virtual)
     submodules = TransformerBlockSubmodules(layer_specs=[layer_spec()] * layers, layer_norm=Norm)
+    kind = AnyOrderGPT if config.asks_units else GPT
     chunks = Stages()
     for stage in range(virtual):
         vp_stage = stage if virtual > 1 else None
         with cpu.tensors_stay():
-            chunk = GPT(
+            chunk = kind(
                 objective=objective,
                 config=megatron,
                 transformer_layer_spec=submodules,

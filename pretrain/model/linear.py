@@ -1,7 +1,7 @@
 """Megatron-Core's parallel linear layers, without their cost where nothing is parallel.
 
-On one tensor-parallel rank both are a plain linear layer: torch's own, bias included, is faster
-than Megatron's autograd function followed by an addition.
+On one tensor-parallel rank both are a plain linear layer, bias included, which is faster than
+Megatron's autograd function followed by an addition.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from torch import Tensor
-from torch.nn.functional import linear
+
+from pretrain.products import linear
 
 Output = tuple[Tensor, Tensor | None]
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from pretrain import registry
 from pretrain.config import Config
+from pretrain.config.objective import Weighting
 from pretrain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,24 +47,51 @@ class Objective:
 
     Args:
         coefficient: weight of the term that it adds; its own default if None.
+        window: tokens ahead that it looks at; its own default if None.
+        weighting: how it weighs them; its own default if None.
 
     Raises:
-        ConfigError: it adds none.
+        ConfigError: it has no such thing.
     """
 
-    fields: ClassVar[Mapping[str, torch.dtype]] = {}
+    fields: Mapping[str, torch.dtype] = {}
     """What it needs of each batch beside tokens, labels and mask: tensors [b, s] by name."""
+    per_token: Mapping[str, int] = {}
+    """Numbers of each token in those fields that have several: tensors [b, s, numbers]."""
+    terms: tuple[str, ...] = ()
+    """Names of the summands of its loss, where records are to have each: its head returns them one
+    by one, [terms], and their sum is minimised."""
+    needs_table: bool = False
+    """Whether those fields come from the selector's table, whatever the strategy."""
     coefficient: float | None = None
     """Weight of its term; None where it has none."""
+    window: int | None = None
+    """Tokens ahead; None where it looks at the next one only."""
+    weighting: Weighting | None = None
+    """How it weighs the tokens ahead; None where it does not."""
 
-    def __init__(self, coefficient: float | None = None) -> None:
+    def __init__(
+        self,
+        coefficient: float | None = None,
+        window: int | None = None,
+        weighting: Weighting | None = None,
+    ) -> None:
         if coefficient is not None:
-            if self.coefficient is None:
-                raise ConfigError(
-                    f"objective.coefficient {coefficient} is of no use: this objective adds no "
-                    "term to the cross entropy; leave it out, or choose another objective.name"
-                )
+            self._has("coefficient", coefficient, "adds no term to the cross entropy")
             self.coefficient = coefficient
+        if window is not None:
+            self._has("window", window, "looks at the next token only")
+            self.window = window
+        if weighting is not None:
+            self._has("weighting", weighting, "weighs no tokens ahead")
+            self.weighting = weighting
+
+    def _has(self, setting: str, value: object, otherwise: str) -> None:
+        if getattr(self, setting) is None:
+            raise ConfigError(
+                f"objective.{setting} {value} is of no use: this objective {otherwise}; leave it "
+                "out, or choose another objective.name"
+            )
 
     def loss_sum(
         self,
@@ -95,16 +123,26 @@ class Objective:
         """
         return float(mask.double().sum())
 
-    def head(self, group: dist.ProcessGroup, sequence_parallel: bool) -> torch.nn.Module:
+    def head(
+        self, group: dist.ProcessGroup, sequence_parallel: bool, like: Tensor
+    ) -> torch.nn.Module:
         """The module at the end of the last stage, called as
         :class:`pretrain.objectives.head.LossHead` is.
 
-        One with weights of its own overrides this. They are the same on all tensor-parallel ranks,
-        and each of these ranks has to compute their whole gradient.
+        One with weights of its own overrides this. They are split by rows of the vocabulary, as
+        :class:`pretrain.objectives.second_head.SecondHead` has them, or are the same on all
+        tensor-parallel ranks, each of which then has to compute their whole gradient.
+
+        Args:
+            like: this rank's rows of the output projection, [v, h], the pattern of another one.
         """
         from pretrain.objectives.head import LossHead
 
         return LossHead(self.loss_sum, group, sequence_parallel)
+
+    def matrices(self, hidden: int, rows: int) -> tuple[int, ...]:
+        """Elements of each matrix of its own on a rank with `rows` of the vocabulary."""
+        return ()
 
     def flops_per_token(self, hidden: int, vocabulary: int) -> int:
         """FLOPs that its forward pass adds to those of the model per position, matrix products
@@ -124,8 +162,10 @@ def objective_of(config: Config) -> Objective:
     """The objective that `objective` names.
 
     Raises:
-        ConfigError: `objective.coefficient` is given to one that has none.
+        ConfigError: a setting is given to one that has no use for it.
     """
     settings = config.objective
-    made = registry.load(registry.OBJECTIVES[settings.name])(settings.coefficient)
+    made = registry.load(registry.OBJECTIVES[settings.name])(
+        settings.coefficient, settings.window, settings.weighting
+    )
     return cast(Objective, made)

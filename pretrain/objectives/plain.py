@@ -48,8 +48,8 @@ class CrossEntropy(Objective):
 
     def working_bytes(self, piece: Piece) -> int:
         """A block of logits in fp32, beside it in the model's precision, and the fp32 gradient of
-        the weight."""
+        the weight: beside its copy in the model's precision, or with the next block's part."""
         block = min(piece.tokens, block_tokens(piece.device, piece.rows))
         reduced = piece.width < 4
-        weight = 4 * piece.rows * piece.hidden if reduced else 0
+        weight = 4 * piece.rows * piece.hidden if reduced or block < piece.tokens else 0
         return block * piece.rows * (4 + (piece.width if reduced else 0)) + weight

@@ -8,7 +8,6 @@ stays a number of nats per token, and twice the weights are the same objective.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ class WeightedCrossEntropy(CrossEntropy):
     """Weighted mean of the nats of the labels that count; the batch's field `weight` [b, s] float32
     says how much each does."""
 
-    fields: ClassVar[Mapping[str, torch.dtype]] = {FIELD: torch.float32}
+    fields: Mapping[str, torch.dtype] = {FIELD: torch.float32}
 
     def weights(self, mask: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
         """mask x weight."""

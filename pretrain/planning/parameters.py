@@ -31,7 +31,7 @@ def held_by(layout: Layout, stage: int) -> Held:
     """Parameters of a rank of pipeline stage `stage`.
 
     The first stage holds the embeddings, the last one the final norm and the output projection;
-    tied embeddings exist on both.
+    tied embeddings exist on both. What the objective has of its own comes last.
     """
     model, p = layout.model, layout.parallel
     h, rows = model.hidden_size, layout.vocabulary // p.tensor
@@ -43,7 +43,11 @@ def held_by(layout: Layout, stage: int) -> Held:
         begin.append(rows * h)
         if not model.style.rotary:
             begin.append(model.sequence_length * h)
+        if layout.config.asks_units:
+            begin += [(model.sequence_length + 1) * h] * 2
     end = [rows * h] if last and not (model.tied and first) else []
+    if last:
+        end += layout.objective.matrices(h, rows)
     all_matrices = (*begin, *matrices * layers, *end)
     all_vectors = vectors * layers + (_norm(model) if last else ())
     return Held(all_matrices, all_vectors, sum(all_matrices) + sum(all_vectors))

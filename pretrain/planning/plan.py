@@ -36,7 +36,8 @@ class Plan:
     def cost(self) -> ModelCost:
         """Parameters and FLOPs of the undivided model."""
         layout = self.layout
-        return model_cost(layout.model, layout.vocabulary, layout.objective)
+        asked = layout.config.asks_units
+        return model_cost(layout.model, layout.vocabulary, layout.objective, asked)
 
     @cached_property
     def stages(self) -> list[Memory]:

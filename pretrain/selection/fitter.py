@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from pretrain.config import FITTED_STRATEGIES, TABLELESS, Config, SelectionConfig
+from pretrain.config import TABLELESS, Config, SelectionConfig
 from pretrain.errors import ConfigError, UserError
 from pretrain.progress import progress_bar
 from pretrain.ragged import Examples
@@ -141,13 +141,17 @@ class CountingFitter(Generic[Selecting]):
         config: `selection` says how, `data` of what task.
         rule: what the task's selection rests on.
         tokenizer: fingerprint of the one whose tokens are counted.
+        always: whether a table is counted even where the strategy needs none, for the objective.
     """
 
-    def __init__(self, config: Config, rule: Rule[Selecting], tokenizer: str) -> None:
+    def __init__(
+        self, config: Config, rule: Rule[Selecting], tokenizer: str, always: bool = False
+    ) -> None:
         self.settings = config.selection
         self.task: str = config.data.task
         self.rule = rule
         self.tokenizer = tokenizer
+        self.counts = always or counts(config.selection)
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -171,7 +175,7 @@ class CountingFitter(Generic[Selecting]):
             UserError: another reader gave up or died.
         """
         settings = self.settings
-        if not counts(settings):
+        if not self.counts:
             with within_memory(settings):
                 return self.rule.uncounted(group, progress), None
         started = time.perf_counter()
@@ -266,7 +270,7 @@ class CountingFitter(Generic[Selecting]):
 
 def counts(settings: SelectionConfig) -> bool:
     """Whether a selection rests on a table of counts, which is kept."""
-    return settings.strategy in FITTED_STRATEGIES and settings.estimator not in TABLELESS
+    return settings.fitted and settings.estimator not in TABLELESS
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class StepRecord:
         tokens_per_second: over all ranks.
         model_flops_per_second: model FLOPs (pretrain.model.flops) of all ranks.
         mfu: share of the devices' peak; None where the peak is not known.
+        loss_terms: the summands of the loss by name, where the objective has several.
     """
 
     step: int
@@ -63,6 +64,14 @@ class StepRecord:
     tokens_per_second: float
     model_flops_per_second: float
     mfu: float | None
+    loss_terms: Mapping[str, float] = field(default_factory=dict)
+
+    def values(self) -> dict[str, float]:
+        """Every figure that is known by its name, each term of the loss as `loss_NAME`."""
+        known = {name: value for name, value in vars(self).items() if name != "loss_terms"}
+        if self.mfu is None:
+            del known["mfu"]
+        return known | {f"loss_{name}": value for name, value in self.loss_terms.items()}
 
 
 class Callback:
@@ -184,10 +193,7 @@ class JsonLines(Callback):
             _warn(f"{self._directory / SELECTION}: {error.strerror}; it is not the latest")
 
     def on_log(self, record: StepRecord) -> None:
-        values = asdict(record)
-        if record.mfu is None:
-            del values["mfu"]
-        self._metrics.add(values)
+        self._metrics.add(record.values())
 
     def on_bad_steps(self, bad: Sequence[BadStep]) -> None:
         for step in bad:
@@ -228,7 +234,7 @@ class TensorBoard(Callback):
 
     def on_log(self, record: StepRecord) -> None:
         self._add(
-            {f"train/{name}": value for name, value in asdict(record).items() if name != "step"},
+            {f"train/{name}": value for name, value in record.values().items() if name != "step"},
             record.step,
         )
 

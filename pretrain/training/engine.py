@@ -19,7 +19,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from pretrain.config import Config
-from pretrain.data.batch import Batch
+from pretrain.data.batch import ASKED, Batch
 from pretrain.distributed.topology import Topology
 from pretrain.distributed.zero import (
     accumulates_in_fp32,
@@ -29,6 +29,7 @@ from pretrain.distributed.zero import (
     zero_stage,
 )
 from pretrain.model.gpt import GPT, document_inputs, seed_dropout
+from pretrain.objectives.base import objective_of
 from pretrain.objectives.head import Targets
 from pretrain.optimizers.base import optimizer_of
 from pretrain.spans import span
@@ -44,7 +45,8 @@ class StepResult:
     """What a step left behind.
 
     Attributes:
-        loss_sum: the objective's, of this rank's sequences; 0 except on the last stage.
+        loss_sum: the objective's, of this rank's sequences; 0 except on the last stage. [terms]
+            where records are to have each summand.
         target_tokens: what it is divided by, of all data-parallel ranks.
         grad_norm: global norm before clipping.
         skipped: why nothing was updated on any rank, NOT_FINITE or SPIKE; 0 where all was.
@@ -60,6 +62,7 @@ class Engine:
     """The model of this process under DeepSpeed, and the step that trains it.
 
     Attributes:
+        terms: names of the summands of the loss, where records are to have each.
         method: the optimizer of the configuration.
         built: the torch optimizer that it built, under DeepSpeed's.
     """
@@ -75,6 +78,7 @@ class Engine:
         self.share = config.training.global_batch // topology.data.size
         self.micro_batch = config.training.micro_batch or self.share
         self._mark_tied_copy(chunks)
+        self.terms = objective_of(config).terms
         self.method = optimizer_of(config)
         optimizer = self.method.build(chunks)
         held = sum(parameter.numel() for parameter in chunks.parameters())
@@ -159,14 +163,15 @@ class Engine:
 
     def _summed(self, losses: list[Tensor]) -> Tensor:
         if losses:
-            return torch.stack(losses).sum()
-        return torch.zeros((), device=self.topology.device)
+            return torch.stack(losses).sum(0)
+        shape = (len(self.terms),) if self.terms else ()
+        return torch.zeros(shape, device=self.topology.device)
 
     def _guarded(
         self, guard: SpikeGuard, losses: list[Tensor], target_tokens: float, skipped: Tensor
     ) -> Tensor:
         """`skipped`, or SPIKE where this step's loss over all ranks is one."""
-        loss = self.topology.sum_of_last_stages(self._summed(losses)) / target_tokens
+        loss = self.topology.sum_of_last_stages(_added(self._summed(losses))) / target_tokens
         skipped = torch.where((skipped == 0) & guard.is_spike(loss), SPIKE, skipped)
         guard.add(loss, skipped == 0)
         return skipped
@@ -181,7 +186,7 @@ class Engine:
             with span("forward"):
                 loss_sum = self.deepspeed(**_inputs(part))
             with span("backward"):
-                self.deepspeed.backward(loss_sum * scale)
+                self.deepspeed.backward(_added(loss_sum) * scale)
             losses.append(loss_sum.detach())
         return losses
 
@@ -276,8 +281,17 @@ class Engine:
 
         Communicates and waits for the device: for logging steps only.
         """
-        loss = self.topology.sum_of_last_stages(result.loss_sum.detach().clone())
+        loss = self.topology.sum_of_last_stages(_added(result.loss_sum).detach().clone())
         return float(loss) / result.target_tokens
+
+    def mean_terms(self, result: StepResult) -> dict[str, float]:
+        """The summands of :meth:`mean_loss` by name; none where it is not to be taken apart."""
+        if not self.terms:
+            return {}
+        sums = self.topology.sum_of_last_stages(result.loss_sum.detach().clone()).tolist()
+        return {
+            name: value / result.target_tokens for name, value in zip(self.terms, sums, strict=True)
+        }
 
 
 def _inputs(batch: Batch) -> dict[str, Any]:
@@ -285,8 +299,14 @@ def _inputs(batch: Batch) -> dict[str, Any]:
     return {
         "input_ids": batch.tokens,
         **document_inputs(batch.tokens, batch.positions),
-        "labels": Targets(batch.labels, batch.mask, batch.fields),
+        **{name: batch.fields[name] for name in (ASKED,) if name in batch.fields},
+        "labels": Targets(batch.labels, batch.mask, batch.fields, batch.positions),
     }
+
+
+def _added(loss_sum: Tensor) -> Tensor:
+    """What is minimised: the summands of a loss together."""
+    return loss_sum.sum() if loss_sum.dim() else loss_sum
 
 
 def _forward_step(batches: Iterator[Batch], chunk: GPT, scale: float) -> tuple[Tensor, Any]:
@@ -296,6 +316,6 @@ def _forward_step(batches: Iterator[Batch], chunk: GPT, scale: float) -> tuple[T
 
     def loss(loss_sum: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         count = torch.ones((), dtype=torch.int, device=loss_sum.device)
-        return loss_sum * scale, count, {"loss_sum": loss_sum.detach()}
+        return _added(loss_sum) * scale, count, {"loss_sum": loss_sum.detach()}
 
     return output, loss

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from pretrain.config import Config
-from pretrain.data.batch import made_up_batch
+from pretrain.data.batch import ASKED, field_layout, made_up_batch
 from pretrain.data.loader import BatchFeed, BatchSource
 from pretrain.data.skipped import passing, read_passed
 from pretrain.distributed import topology as topologies
@@ -179,7 +179,7 @@ def _run(
     selection = schedule.at(start).selection
     if found and not found.imported:
         check_selection(found.manifest.fingerprint, selection, found.folder)
-    cost = model_cost(config.model, vocabulary, objective)
+    cost = model_cost(config.model, vocabulary, objective, config.asks_units)
     engine = Engine(config, topology, build(config, topology, vocabulary, objective))
     aside = beginning.load(store, engine)
     if found and topology.is_first_rank:
@@ -222,6 +222,7 @@ def _run(
             "resumed_at": start,
             FINGERPRINTS: beginning.fingerprints,
             "fingerprint": schedule.current.selection.fingerprint,
+            "peak_memory_bytes": peak_memory(topology.device),
         }
         _finish(config, topology, directory, cost, evaluation, told)
     return 0
@@ -243,7 +244,11 @@ def _feed(
         config.model.sequence_length,
         range(start, config.training.steps),
         stop=lambda: bool(stopper.reason),
-        fields=objective.fields,
+        fields={
+            **objective.fields,
+            **({ASKED: torch.int64} if config.asks_units else {}),
+        },
+        per_token=objective.per_token,
         count=objective.count,
     )
 
@@ -333,6 +338,19 @@ def _finish(
     )
 
 
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes that this process has had: allocated on its GPU, or resident in memory where there
+    is none (libraries included); None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(found[0]) if found else None
+
+
 def owes_evaluation(config: Config, topology: Topology, start: int, own: bool) -> bool:
     """Whether a run that goes on after `start` steps is to be scored before the next: no step is
     left, or the evaluation after them was broken off. Every rank calls it; the first one looks.
@@ -387,13 +405,14 @@ def dry_run(config: Config, ranks: Ranks) -> None:
         from pretrain.model.gpt import build
         from pretrain.training.engine import Engine
 
-        engine = Engine(config, topology, build(config, topology, vocabulary))
-        batch = made_up_batch(
-            config.training.global_batch // topology.data.size,
-            config.model.sequence_length,
-            vocabulary,
-            topology.data.size,
-        )
+        objective = objective_of(config)
+        engine = Engine(config, topology, build(config, topology, vocabulary, objective))
+        each = config.training.global_batch // topology.data.size, config.model.sequence_length
+        batch = made_up_batch(*each, vocabulary, topology.data.size)
+        layout = field_layout(objective.fields, objective.per_token, each)
+        fields = {name: torch.ones(shape, dtype=dtype) for name, (dtype, shape) in layout.items()}
+        count = topology.data.size * objective.count(batch.mask, fields)
+        batch = replace(batch, fields=fields, target_tokens=count)
         started = time.perf_counter()
         result = engine.train_step(batch.to(topology.device), 0.0)
         loss = engine.mean_loss(result)

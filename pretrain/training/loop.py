@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pretrain.config import Config
 from pretrain.data.loader import BatchFeed
@@ -41,7 +41,13 @@ class Meter:
         self.waited += waited
 
     def record(
-        self, step: int, loss: float, rate: float, grad_norm: float, skipped: int
+        self,
+        step: int,
+        loss: float,
+        rate: float,
+        grad_norm: float,
+        skipped: int,
+        loss_terms: Mapping[str, float] | None = None,
     ) -> StepRecord:
         """The interval's line; a new interval begins."""
         seconds = (time.perf_counter() - self.started) / self.steps
@@ -59,6 +65,7 @@ class Meter:
             tokens_per_second=tokens_per_second,
             model_flops_per_second=flops,
             mfu=None if self.peak is None else flops / self.peak,
+            loss_terms=loss_terms or {},
         )
         self.restart()
         return record
@@ -112,7 +119,8 @@ def train(
         if done % log_every == 0 or last:
             bad = bad_steps.read()
             norm = logged_grad_norm(result.grad_norm)
-            record = meter.record(done, engine.mean_loss(result), rate, norm, len(bad))
+            loss, terms = engine.mean_loss(result), engine.mean_terms(result)
+            record = meter.record(done, loss, rate, norm, len(bad), terms)
             for callback in callbacks:
                 callback.on_log(record)
                 callback.on_bad_steps(bad)

@@ -18,13 +18,14 @@ MODELS = [
 SHAPE = {"layers": 2, "hidden_size": 32, "attention_heads": 4, "sequence_length": 12}
 
 
-def make_config(model, parallel=None):
-    return load_config(None, {"model": {**SHAPE, **model}, "parallel": parallel or {}})
+def make_config(model, parallel=None, **sections):
+    values = {"model": {**SHAPE, **model}, "parallel": parallel or {}, **sections}
+    return load_config(None, values)
 
 
-def parameters(model, parallel=None):
+def parameters(model, parallel=None, **sections):
     """Named parameters of this process, by global name."""
-    config = make_config(model, parallel)
+    config = make_config(model, parallel, **sections)
     with topology.start(config) as here:
         from pretrain.model.gpt import build
         from pretrain.model.initialise import global_name
@@ -41,6 +42,36 @@ def parameters(model, parallel=None):
 def test_parameters_are_counted_without_building(model):
     built = sum(p.numel() for p in parameters(model).values())
     assert model_cost(make_config(model).model, 40).parameters == built
+
+
+def test_embeddings_of_orders_are_counted_and_change_no_other_weight():
+    plain = parameters({})
+    told = parameters({}, selection={"strategy": "any_order"})
+    assert model_cost(make_config({}).model, 40, asks_units=True).parameters == sum(
+        p.numel() for p in told.values()
+    )
+    embedding = "embedding.tokentype_embeddings"
+    own = {f"{embedding}.{name}.weight" for name in ("present", "asked")}
+    assert told.keys() - plain.keys() == own
+    assert all(told[name].shape == (13, 32) for name in own)
+    assert all(torch.equal(told[name], weight) for name, weight in plain.items())
+
+
+def test_a_model_that_is_told_nothing_takes_natural_order():
+    config = make_config({}, selection={"strategy": "any_order"})
+    with topology.start(config) as here, torch.no_grad():
+        from pretrain.model.gpt import build
+
+        model = build(config, here, 40)[0].eval()
+        tokens = torch.arange(10).view(2, 5)
+        inputs = (tokens, torch.arange(5).expand(2, 5), None)
+        natural = torch.arange(1, 6).expand(2, 5)
+        assert torch.equal(model(*inputs), model(*inputs, asked=natural))
+        other = natural.clone()
+        other[:, 3] = 5
+        changed = (model(*inputs) != model(*inputs, asked=other)).any(dim=2)
+        # What is asked for at a place, and what the token after it is: nothing before.
+        assert changed.tolist() == [[False, False, False, True, True]] * 2
 
 
 def test_flops_of_a_known_model():

@@ -46,6 +46,7 @@ def saved_and_planned(config: Any) -> tuple[int, int]:
     """Bytes that a forward pass of this rank keeps for its backward pass, and the plan's."""
     with topology.start(config) as here:
         from pretrain.model.gpt import DTYPES, build, document_inputs
+        from pretrain.objectives.head import Targets
 
         dtype = DTYPES[config.training.precision]
         (chunk,) = build(config, here, VOCABULARY).to(dtype)
@@ -67,8 +68,7 @@ def saved_and_planned(config: Any) -> tuple[int, int]:
             output = chunk(
                 input_ids=tokens,
                 **document_inputs(tokens, places if config.data.task == "text" else None),
-                labels=tokens,
-                loss_mask=torch.ones(batch, length),
+                labels=Targets(tokens, torch.ones(batch, length), {}, places),
             )
         if not here.is_last_stage:
             kept.append(output)

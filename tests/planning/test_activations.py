@@ -32,6 +32,7 @@ ALONE = {
         "gpt2 bf16": {"precision": "bf16"},
         "llama bf16": {"model": LLAMA, "precision": "bf16"},
         "packed texts": TEXT,
+        "second head": {"objective": {"name": "top"}},
         "gpt2 dropout": {"model": {"dropout": 0.1}},
         "llama dropout bf16": {"model": {**LLAMA, "dropout": 0.1}, "precision": "bf16"},
     }.items()
@@ -49,6 +50,7 @@ PAIRS = {
     }.items()
     for recompute in RECOMPUTES
 }
+PAIRS["second head TP2"] = case(parallel={"tensor": 2}, objective={"name": "mi_bag"})
 
 
 @pytest.fixture(scope="module")

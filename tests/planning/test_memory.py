@@ -12,10 +12,17 @@ from tests.planning.reality import make_config, state_and_plan
 BUCKET = 20_000
 
 
-def case(precision: str = "fp32", micro_batch: int = 2, model: Any = None, **parallel: Any) -> Any:
+def case(
+    precision: str = "fp32",
+    micro_batch: int = 2,
+    model: Any = None,
+    strategy: str = "max_mi",
+    **parallel: Any,
+) -> Any:
     return make_config(
         model=model or {},
         parallel=parallel,
+        selection={"strategy": strategy},
         training={"precision": precision, "micro_batch": micro_batch},
     )
 
@@ -39,6 +46,8 @@ CASES: dict[int, dict[str, Any]] = {
         "PP2 bf16": case("bf16", pipeline=2),
         "PP2 ZeRO-2 bf16": case("bf16", pipeline=2, zero_stage=2),
         "PP2 interleaved": case(pipeline=2, virtual_pipeline=2),
+        "PP2 ZeRO-2 bf16, any order": case("bf16", pipeline=2, zero_stage=2, strategy="any_order"),
+        "DP2 ZeRO-3 llama, any order": case(zero_stage=3, model=LLAMA, strategy="any_order"),
     },
     4: {
         "PP2 DP2 ZeRO-2": case(pipeline=2, zero_stage=2),

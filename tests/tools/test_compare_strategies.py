@@ -13,7 +13,7 @@ from pretrain.training.checkpoint.manifest import saved_step
 from tools import compare_strategies
 from tools.compare_strategies import main, split_seeds
 from tools.comparison.orders import parse_orders
-from tools.comparison.runs import plan
+from tools.comparison.runs import load_run, plan
 from tools.comparison.variants import parse_variants
 
 SMALL = [
@@ -57,6 +57,24 @@ def test_variants_have_labels_folders_and_fields():
     ]  # fmt: skip
     assert variants[1].selection == {"strategy": "max_mi", "estimator": "pairwise", "tie_bits": 0}
     assert variants[2].selection == {"strategy": "fixed", "fixed": [3, 2, 1, 0]}
+
+
+def test_a_variant_may_change_the_objective(tmp_path):
+    text = "ntp,ntp:objective.name=top:objective.window=8,ntp:objective.name=mi_bag"
+    plain, top, bag = plan(load_config(), parse_variants(text), [1], tmp_path)
+    assert plain.config.objective == load_config().objective
+    assert (top.config.objective.name, top.config.objective.window) == ("top", 8)
+    assert top.config.selection == plain.config.selection
+    assert top.variant.label == "ntp objective.name=top objective.window=8"
+    assert bag.name == "ntp,objective.name=mi_bag-seed1"
+    for text, words in (
+        ("ntp:objective.wind=8", "objective.wind is no field of selection; use .*objective.window"),
+        ("ntp:objective.name=best", "objective.name best"),
+        ("ntp:objective.window=8", "ntp objective.window=8: objective.window 8 is of no use"),
+        ("ntp,ntp:objective.name=cross_entropy", "are the same selection and objective"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            plan(load_config(), parse_variants(text), [0], tmp_path)
 
 
 def test_folders_of_different_variants_differ_and_are_safe():
@@ -166,6 +184,28 @@ def test_all_orders_are_trained_and_reported(tmp_path, monkeypatch, capsys):
     assert len(summary["strategies"]) == 25
     assert summary["baseline"] == "ntp"
     assert summary["strategies"]["fixed 3-2-1-0"]["area"]["per_seed"] == [0.25]
+
+
+@pytest.mark.parametrize(
+    "fields, order, bits",
+    [
+        ("", (0, 1, 2, 3), None),
+        (":anneal_to=natural", (0, 1, 2, 3), None),
+        (":anneal_to=criterion", (2, 0, 1, 3), (1.0, 2.0, 3.0, 0.5)),
+        (":decode=adaptive", (), None),
+    ],
+)
+def test_a_model_of_every_order_is_reported_in_the_order_of_its_score(
+    fields, order, bits, tmp_path
+):
+    (run,) = plan(load_config(), parse_variants(f"any_order{fields}"), [0], tmp_path)
+    fake_training(run)
+    path = run.directory / "selection.json"
+    found = {**json.loads(path.read_text()), "order": [2, 0, 1, 3], "bits": [1.0, 2.0, 3.0, 0.5]}
+    path.write_text(json.dumps(found))
+
+    result = load_run(run)
+    assert (result.order, result.bits) == (order, bits)
 
 
 def fake_training(run, *_):

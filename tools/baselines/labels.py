@@ -144,7 +144,7 @@ def run(config: Config, strength: float, whole_text: bool, shown: bool) -> dict[
         ]
     else:
         words = [_tokens(task.train.source), _tokens(task.test.source)]
-    test = task.test.head(config.training.evaluation_examples)
+    test = task.test.spread(config.training.evaluation_examples)
     chances = probabilities(
         words[0],
         task.train.target,

@@ -28,7 +28,7 @@ from pretrain.files import json_text
 from pretrain.testing.forks import environment
 from tools.bench.interleaved import Side, contest
 from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
-from tools.bench.train_step import DEFAULTS, OURS, changed, counts, listed
+from tools.bench.train_step import OURS, SHAPES, changed, counts, listed
 
 ONE = "1 process"
 
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.layouts:
             if name not in LAYOUTS:
                 raise ConfigError(f"--layouts: unknown layout {name}; known: {', '.join(LAYOUTS)}")
-        config = changed(load_config(None, DEFAULTS), given.model_dump(exclude_unset=True))
+        config = changed(load_config(None, SHAPES["long"]), given.model_dump(exclude_unset=True))
         config = changed(config, {"run": {"device": "cpu", "threads": 1}})
         result = measure(
             config,

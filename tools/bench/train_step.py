@@ -1,13 +1,14 @@
 """Tokens/s and memory of a training step against what one would use instead, in turns, in one run.
 
-    python -m tools.bench.train_step [--json] [--rounds 15] [--threads 1,2] [--sides ours,lightning]
-                                     [--training.precision bf16 ...]
+    python -m tools.bench.train_step [--shape long] [--json] [--rounds 15] [--threads 1,2]
+                                     [--sides ours,lightning] [--training.precision bf16 ...]
 
-Fields of the configuration can be overridden; without overrides: 4 layers, width 256, 8 heads,
-sequence 512, vocabulary 8192, batch 4, fp32, ZeRO 0, all cores (or OMP_NUM_THREADS). Each side
-lives in a process of its own, and they take turns, so that a machine that changes its speed changes
-all of them. `ratio` is our tokens/s over another side's: the median over rounds of the ratio within
-a round.
+Shapes: `long` is 4 layers, width 256, 8 heads, sequence 512, vocabulary 8192, batch 4; `smoke` that
+of the smoke configuration, 2 layers, width 128, 4 heads, sequence 10, vocabulary 16, batch 128.
+Fields of the configuration can be overridden; without overrides: fp32, ZeRO 0, all cores (or
+OMP_NUM_THREADS). Each side lives in a process of its own, and they take turns, so that a machine
+that changes its speed changes all of them. `ratio` is our tokens/s over another side's: the median
+over rounds of the ratio within a round.
 
 Sides:
 
@@ -44,16 +45,30 @@ from pretrain.files import json_text
 from tools.bench.interleaved import Memory, Orders, Side, Trainer, contest, missing
 from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "model": {
-        "layers": 4,
-        "hidden_size": 256,
-        "attention_heads": 8,
-        "sequence_length": 512,
-        "vocabulary_size": 8192,
+SHAPES: dict[str, dict[str, dict[str, Any]]] = {
+    "long": {
+        "model": {
+            "layers": 4,
+            "hidden_size": 256,
+            "attention_heads": 8,
+            "sequence_length": 512,
+            "vocabulary_size": 8192,
+        },
+        "training": {"global_batch": 4},
     },
-    "training": {"global_batch": 4},
+    "smoke": {
+        "model": {
+            "layers": 2,
+            "hidden_size": 128,
+            "attention_heads": 4,
+            "sequence_length": 10,
+            "vocabulary_size": 16,
+        },
+        "training": {"global_batch": 128},
+    },
 }
+STEPS = {"long": 1, "smoke": 40}
+"""Steps in a turn."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +240,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of the benchmark."""
     parser.add_argument("--json", action="store_true", help="print JSON, a line for each count")
     parser.add_argument("--rounds", type=int, default=15, help="turns that each side gets")
-    parser.add_argument("--steps-per-round", type=int, default=1, help="steps in a turn")
+    parser.add_argument("--shape", choices=list(SHAPES), default="long", help="of the model")
+    parser.add_argument(
+        "--steps-per-round", type=int, help="steps in a turn; 1, of shape smoke 40, if not given"
+    )
     parser.add_argument(
         "--threads", type=counts, default=None, help="one run for each count, such as 1,2"
     )
@@ -243,11 +261,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, options = parse_arguments(
             list(sys.argv[1:] if argv is None else argv), "tools.bench.train_step", add_options
         )
-        config = changed(load_config(None, DEFAULTS), given.model_dump(exclude_unset=True))
+        config = changed(
+            load_config(None, SHAPES[options.shape]), given.model_dump(exclude_unset=True)
+        )
         names = chosen(options.sides)
+        steps = options.steps_per_round or STEPS[options.shape]
         for threads in options.threads or [config.run.threads]:
             one = changed(config, {"run": {"threads": threads}})
-            result = measure(one, names, max(1, options.rounds), max(1, options.steps_per_round))
+            result = measure(one, names, max(1, options.rounds), max(1, steps))
             print(json_text(result) if options.json else table(result), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from pretrain.config import Config, load_config
+from pretrain.config import Config, SelectionConfig, load_config
 from pretrain.errors import ConfigError
 from pretrain.files import json_lines
+from pretrain.objectives.base import objective_of
 from pretrain.run_files import CHECKPOINTS, CONFIG, EVALUATIONS, SELECTION, SELECTIONS
 from pretrain.training.checkpoint.compatibility import completed
 from pretrain.training.checkpoint.manifest import saved_step
@@ -86,7 +87,7 @@ class Run:
 
 
 def plan(config: Config, variants: Sequence[Variant], seeds: Sequence[int], out: Path) -> list[Run]:
-    """Every run of the comparison; they differ in selection, seed and folder only.
+    """Every run of the comparison; they differ in selection, objective, seed and folder only.
 
     Raises:
         ConfigError: a variant is refused by the configuration, or is the same as another.
@@ -98,11 +99,13 @@ def plan(config: Config, variants: Sequence[Variant], seeds: Sequence[int], out:
     ]
     first_of: dict[str, Variant] = {}
     for run in runs[: len(variants)]:
-        first = first_of.setdefault(run.config.selection.model_dump_json(), run.variant)
+        sections = run.config.selection, run.config.objective
+        trained = "".join(section.model_dump_json() for section in sections)
+        first = first_of.setdefault(trained, run.variant)
         if first is not run.variant:
             raise ConfigError(
-                f"--strategies: {first.label} and {run.variant.label} are the same selection; "
-                "leave one out"
+                f"--strategies: {first.label} and {run.variant.label} are the same selection and "
+                "objective; leave one out"
             )
     return runs
 
@@ -112,6 +115,7 @@ def _configure(config: Config, variant: Variant, seed: int, out: Path) -> Config
     changed = {
         **base,
         "selection": {**base["selection"], **variant.selection},
+        "objective": {**base["objective"], **variant.objective},
         "training": {**base["training"], "seed": seed},
         "run": {
             **base["run"],
@@ -122,9 +126,11 @@ def _configure(config: Config, variant: Variant, seed: int, out: Path) -> Config
         },
     }
     try:
-        return load_config(None, changed)
+        configured = load_config(None, changed)
+        objective_of(configured)
     except ConfigError as error:
         raise ConfigError(f"--strategies {variant.label}: {error}") from error
+    return configured
 
 
 def load_run(run: Run) -> RunResult:
@@ -135,12 +141,14 @@ def load_run(run: Run) -> RunResult:
     # With selection.refresh_every, the fit is the first line, and selection.json the last.
     fits = list(json_lines(run.directory / SELECTIONS))
     evaluations = list(json_lines(run.directory / EVALUATIONS))
-    bits = selection["bits"]
+    order = _order(run.config.selection, selection)
+    # Bits stand beside the order that they imply.
+    bits = selection["bits"] if order == tuple(selection["order"]) else None
     flops = [fit["flops"] for fit in fits if fit.get("flops") is not None]
     return RunResult(
         strategy=run.variant.label,
         seed=run.seed,
-        order=tuple(selection["order"]),
+        order=order,
         unit_names=tuple(selection["unit_names"]),
         bits=None if bits is None else tuple(bits),
         estimator=selection["estimator"],
@@ -156,7 +164,17 @@ def load_run(run: Run) -> RunResult:
         selection_flops=float(sum(flops)) if flops else None,
         model_flops=float(result["model_flops"]),
         parameters=result["parameters"],
+        peak_memory=result.get("peak_memory_bytes"),
     )
+
+
+def _order(settings: SelectionConfig, selected: dict[str, Any]) -> tuple[int, ...]:
+    """Units as they are predicted for the score that counts; empty where each example has an order
+    of its own."""
+    if settings.any_order and settings.decoding != "criterion":
+        units = len(selected["unit_names"])
+        return tuple(range(units)) if settings.decoding == "natural" else ()
+    return tuple(selected["order"])
 
 
 def _number(value: float | None) -> float:

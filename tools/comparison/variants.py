@@ -1,7 +1,8 @@
-"""Variants: a strategy, with fields of `selection` that it changes.
+"""Variants: a strategy, with fields of `selection` and `objective` that it changes.
 
-`max_mi:estimator=pairwise:tie_bits=0` is max_mi with two fields of its own. Several are separated
-by commas, which count only outside brackets. An order is written `[3,2,1,0]` or `3-2-1-0`.
+`max_mi:estimator=pairwise:tie_bits=0` is max_mi with two fields of its own; fields of `objective`
+are written with it, `ntp:objective.name=top:objective.window=8`. Several variants are separated by
+commas, which count only outside brackets. An order is written `[3,2,1,0]` or `3-2-1-0`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from urllib.parse import quote
 import yaml
 
 from pretrain.config import SelectionConfig, Strategy
+from pretrain.config.objective import ObjectiveConfig
 from pretrain.config.strict_yaml import load_yaml
 from pretrain.errors import ConfigError
 
 SYNTAX = "expected STRATEGY or STRATEGY:field=value, for example max_mi:estimator=pairwise"
+OBJECTIVE = "objective."
 ORDER = re.compile(r"\d+(-\d+)*")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A strategy and the fields of `selection` that it changes."""
+    """A strategy and the fields of `selection`, and `objective.` others, that it changes."""
 
     strategy: str
     changes: tuple[tuple[str, Any], ...] = ()
@@ -50,7 +53,17 @@ class Variant:
     @property
     def selection(self) -> dict[str, Any]:
         """Fields of `selection` to set."""
-        return {"strategy": self.strategy, **dict(self.changes)}
+        own = {name: value for name, value in self.changes if not name.startswith(OBJECTIVE)}
+        return {"strategy": self.strategy, **own}
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """Fields of `objective` to set."""
+        return {
+            name.removeprefix(OBJECTIVE): value
+            for name, value in self.changes
+            if name.startswith(OBJECTIVE)
+        }
 
 
 def parse_variants(text: str) -> list[Variant]:
@@ -97,6 +110,7 @@ def _variant(item: str) -> Variant:
 def _change(item: str, field: str) -> tuple[str, Any]:
     name, equals, written = (part.strip() for part in field.partition("="))
     known = [known for known in SelectionConfig.model_fields if known != "strategy"]
+    known += [f"{OBJECTIVE}{field}" for field in ObjectiveConfig.model_fields]
     if not equals or not written:
         raise ConfigError(f"--strategies {item}: {field} has no value; {SYNTAX}")
     if name not in known:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pretrain.config import Config, load_config
 from pretrain.distributed import topology
 from pretrain.distributed.ranks import Ranks
+from pretrain.distributed.topology import Topology
+from pretrain.errors import UserError
 from tools.hf.sampling import Sampling
 from tools.hf.trained import Trained
 
@@ -64,6 +67,35 @@ class OwnModel:
             return self.logits(torch.tensor([tokens]))[0, 0]
 
 
+class AnyOrderModel(OwnModel):
+    """A model of strategy any_order. It writes an answer in the order, or adaptively, as
+    `selection.decode` of its run says, and hands it over in natural order.
+
+    Args:
+        order: units as they are asked for; None for the surest next.
+    """
+
+    def __init__(self, chunk: Any, here: Topology, order: Sequence[int] | None) -> None:
+        from pretrain.inference.any_order import AnyOrderDecoder
+        from pretrain.inference.forward import Forward
+
+        super().__init__(chunk, Sampling())
+        self.decoder = AnyOrderDecoder(Forward(here, torch.nn.ModuleList([chunk])))
+        self.order = order
+
+    def __call__(
+        self,
+        tokens: list[int],
+        count: int,
+        allowed: Callable[[list[int]], list[int]] | None,
+        end: int | None,
+    ) -> list[int]:
+        """See :class:`tools.hf.restored_generation.GoOn`."""
+        written = self.decoder.write(np.array([tokens]), count, tokens[0], self.order)
+        answer: list[int] = written.natural[0].tolist()
+        return answer
+
+
 def alone(config: Config) -> Config:
     """The configuration of the same model on one process, in fp32."""
     values = config.model_dump(mode="json")
@@ -84,8 +116,15 @@ def own_model(trained: Trained, sampling: Sampling | None = None) -> Iterator[Ow
     """The model of a checkpoint.
 
     Raises:
-        UserError: the checkpoint is damaged.
+        UserError: the checkpoint is damaged, or the model cannot draw.
     """
+    sampling = sampling or Sampling()
+    told = trained.config.asks_units
+    if told and sampling.temperature:
+        raise UserError(
+            f"--temperature {sampling.temperature}: a model of selection.strategy any_order writes "
+            "the tokens that it prefers; leave it out"
+        )
     config = alone(trained.config)
     with topology.start(config, Ranks("none", 0, 1, 0, 1)) as here:
         from pretrain.model.gpt import build
@@ -95,4 +134,7 @@ def own_model(trained: Trained, sampling: Sampling | None = None) -> Iterator[Ow
         with torch.no_grad():
             for name, parameter in chunk.named_parameters():
                 parameter.copy_(trained.weight(global_name(chunk, name)))
-        yield OwnModel(chunk.eval(), sampling or Sampling())
+        if told:
+            yield AnyOrderModel(chunk.eval(), here, trained.asked_order)
+        else:
+            yield OwnModel(chunk.eval(), sampling)

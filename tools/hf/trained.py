@@ -61,7 +61,10 @@ class Trained:
         config: of the run that wrote it.
         tokenizer: of the model's tokens.
         strategy: by which targets were selected.
-        order: units as they are predicted; empty where each example has an order of its own.
+        order: units as answers are handed over by the model: as they are predicted, in natural
+            order by one that has every order; empty where each example has an order of its own.
+        asked_order: units as a model that has every order is asked for them; None for the surest
+            next.
         unit_names: of the units in natural order.
     """
 
@@ -71,6 +74,7 @@ class Trained:
     tokenizer: Tokenizer
     strategy: str
     order: tuple[int, ...]
+    asked_order: tuple[int, ...] | None
     unit_names: tuple[str, ...]
     reader: PieceReader
 
@@ -92,13 +96,16 @@ class Trained:
         config = load_config(None, manifest.config)
         selected = _selected(folder, manifest)
         names = tuple(selected["unit_names"])
+        natural, order = tuple(range(len(names))), tuple(selected["order"])
+        asked = {"natural": natural, "criterion": order, "adaptive": None}
         trained = cls(
             folder,
             manifest,
             config,
             _tokenizer(folder, manifest, config, names),
             selected["strategy"],
-            tuple(selected["order"]),
+            natural if config.asks_units else order,
+            asked[config.selection.decoding],
             names,
             PieceReader.alone([folder / name for name in manifest.rank_files]),
         )

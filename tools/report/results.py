@@ -47,7 +47,9 @@ class RunResult:
     model_flops: float
     """Model FLOPs of the whole training."""
     parameters: int
-    """Number of parameters of the model."""
+    """Number of parameters of the model, of its objective too."""
+    peak_memory: int | None = None
+    """Most bytes that the first process had: of its GPU, or resident; None where not known."""
 
 
 @dataclass(frozen=True)

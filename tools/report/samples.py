@@ -46,7 +46,9 @@ def samples_section(
 
 def _card(presentation: Presentation, sample: dict[str, Any], run: RunResult) -> Markup:
     names = run.unit_names
-    values = presentation.sample(sample, run.order, names, abbreviate(names))
+    # A model that has every order may have written each answer in one of its own.
+    order = sample.get("order", run.order)
+    values = presentation.sample(sample, order, names, abbreviate(names))
     return render(presentation.template, **values)
 
 

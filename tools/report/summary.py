@@ -81,6 +81,7 @@ def _summarise_strategy(runs: Sequence[RunResult], headline: str) -> dict[str, A
         "model_flops": fmean(run.model_flops for run in runs),
         "selection_flops": fmean(flops) if len(flops) == len(runs) else None,
         "parameters": runs[0].parameters,
+        "peak_memory_bytes": max(run.peak_memory or 0 for run in runs) or None,
         "train_seconds": [run.train_seconds for run in runs],
         "selection_seconds": [run.selection_seconds for run in runs],
     }

@@ -275,7 +275,7 @@ def budget_section(summary: dict[str, Any], looks: dict[str, int]) -> Markup:
 def _budget(entry: dict[str, Any]) -> dict[str, str]:
     """One row of the budget by the headings of its columns."""
     train, select = fmean(entry["train_seconds"]), fmean(entry["selection_seconds"])
-    flops = entry["selection_flops"]
+    flops, peak = entry["selection_flops"], entry.get("peak_memory_bytes")
     return {
         "tokens": si(entry["trained_tokens"]),
         "model FLOPs": si(entry["model_flops"]),
@@ -284,6 +284,7 @@ def _budget(entry: dict[str, Any]) -> dict[str, str]:
         "fitting the selector": f"{select:,.2f} s" if select else "none",
         "share of the time": f"{100 * fitting_share(entry):.2f} %" if select else "none",
         "parameters": f"{entry['parameters']:,}",
+        "peak memory": f"{peak / 2**20:,.0f} MiB" if peak else "not known",
     }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 Order = tuple[int, ...]
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+"""By which splitmix64 goes from state to state."""
 
 
 def order_by_bits(bits: Sequence[float], tie_bits: float, largest_first: bool = True) -> Order:
@@ -90,8 +92,18 @@ def choose_at_random(lengths: np.ndarray, places: np.ndarray, seed: int) -> np.n
     return np.where(lengths > 0, within.astype(np.int64), -1)
 
 
+def hashed(key: Sequence[int], places: np.ndarray, columns: int) -> np.ndarray:
+    """Random bits, a pure function of key and place, [places, columns] uint64; see
+    :func:`choose_at_random`."""
+    found = np.zeros(1, dtype=np.uint64)
+    for part in key:
+        found = _mixed(found + np.uint64(part))
+    rows = _mixed(found + places.astype(np.uint64))
+    return _mixed(rows[:, None] + GAMMA * np.arange(columns, dtype=np.uint64))
+
+
 def _mixed(values: np.ndarray) -> np.ndarray:
-    mixed = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = values.astype(np.uint64) + GAMMA
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(mixed ^ (mixed >> np.uint64(31)))

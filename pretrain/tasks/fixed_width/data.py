@@ -11,6 +11,7 @@ import numpy as np
 
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.errors import ConfigError
+from pretrain.ragged import spread
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Examples:
         """Every `ranks`-th example, from `rank` on."""
         return self.take(slice(rank, None, ranks))
 
-    def head(self, n: int | None) -> Examples:
-        """The first n examples, or all."""
-        return self.take(slice(n))
+    def spread(self, n: int | None) -> Examples:
+        """n examples, evenly spread over all of them; all if None."""
+        return self.take(spread(len(self), n))
 
     def take(self, rows: slice | np.ndarray) -> Examples:
         """The examples of these rows, in their order."""

@@ -20,7 +20,7 @@ from pretrain.data.held_out import hold_out, text_tokenizer
 from pretrain.data.jsonl import LabelledText, read_labelled
 from pretrain.data.tokenizers import LabelTokenizer
 from pretrain.errors import ConfigError
-from pretrain.ragged import Documents
+from pretrain.ragged import Documents, spread
 from pretrain.tasks.multilabel.config import MultilabelData
 
 SEPARATOR, END = "<plan>", "<end>"
@@ -61,9 +61,9 @@ class LabelledExamples:
         """Every `ranks`-th example, from `rank` on."""
         return self.take(np.arange(rank, len(self), ranks))
 
-    def head(self, n: int | None) -> LabelledExamples:
-        """The first n examples, or all."""
-        return self.take(np.arange(len(self))[:n])
+    def spread(self, n: int | None) -> LabelledExamples:
+        """n examples, evenly spread over all of them; all if None."""
+        return self.take(spread(len(self), n))
 
 
 class Multilabel:

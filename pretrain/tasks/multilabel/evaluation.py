@@ -91,7 +91,7 @@ class LabelEvaluator:
         self.forward = forward
         self.topology = topology = forward.topology
         self.dataset = dataset
-        held_out = dataset.test.head(config.training.evaluation_examples)
+        held_out = dataset.test.spread(config.training.evaluation_examples)
         self.examples = len(held_out)
         self.share = -(-self.examples // topology.data.size)
         self.mine = held_out.shard(topology.data.rank, topology.data.size)

@@ -36,10 +36,12 @@ class LabelSelector:
         selection: the order of all labels, or none where each text has its own.
         scorer: of the labels of a text by its words, where each has its own order; None on ranks
             that read no data.
+        largest_first: whether the label that scores best comes first.
     """
 
     selection: Selection
     scorer: Scorer | None = None
+    largest_first: bool = True
 
     def __call__(self, source: Documents, target: Documents) -> Documents:
         """Label numbers of each text as predicted; where each text has its own order, every reader
@@ -56,7 +58,7 @@ class LabelSelector:
             return SortLabels(np.array(self.selection.order)).apply(target)
         assert self.scorer is not None
         scores = self.scorer(source, target)
-        return sort_by_scores(target, scores, self.selection.strategy == "max_mi")
+        return sort_by_scores(target, scores, self.largest_first)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class LabelRule:
         settings, names = self.settings, self.unit_names
         documents = np.bincount(self.dataset.train.target.tokens, minlength=len(names))
         order = order_labels(
-            settings.strategy, len(names), documents, seed=settings.seed, fixed=settings.fixed
+            settings.ordered_by, len(names), documents, seed=settings.seed, fixed=settings.fixed
         )
         return Selection(settings.strategy, tuple(order.tolist()), names)
 
@@ -136,7 +138,7 @@ class LabelRule:
             return None
         assert isinstance(table, ShardedCounts)
         told = presence_information(table, PRESENCE[settings.estimator])
-        order = order_labels(settings.strategy, len(self.unit_names), bits=told)
+        order = order_labels(settings.ordered_by, len(self.unit_names), bits=told)
         return Ranking(tuple(order.tolist()), tuple(told.tolist()))
 
     def stream(self, table: Content, indices: np.ndarray) -> Iterable[Examples]:
@@ -148,4 +150,5 @@ class LabelRule:
         """With a scorer where each text has its own order."""
         if selection.order or not isinstance(table, ShardedCounts):
             return LabelSelector(selection)
-        return LabelSelector(selection, Scorer(table, pointwise_of(self.settings)))
+        scorer = Scorer(table, pointwise_of(self.settings))
+        return LabelSelector(selection, scorer, self.settings.ordered_by == "max_mi")

@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pretrain.config import Config
+from pretrain.data.batch import Sampler
 from pretrain.data.tokenizers import Tokenizer
+from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
 from pretrain.selection.fitter import CountingFitter
+from pretrain.selection.orders.drawn import DrawnOrders
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator
 from pretrain.tasks.dataset import DatasetTask
-from pretrain.tasks.multilabel.batches import LabelBatches
+from pretrain.tasks.multilabel.batches import AnyOrderLabelBatches, LabelBatches
 from pretrain.tasks.multilabel.data import Multilabel
 from pretrain.tasks.multilabel.selection import LabelRule, LabelSelector
 
@@ -37,7 +40,8 @@ class MultilabelTask(DatasetTask):
         self.config = config
         self.dataset = dataset = Multilabel(config)
         fixed, labels = config.selection.fixed, len(dataset.label_names)
-        if config.selection.strategy == "fixed" and fixed is not None and len(fixed) != labels:
+        by_hand = config.selection.ordered_by == "fixed"
+        if by_hand and fixed is not None and len(fixed) != labels:
             raise ConfigError(
                 f"selection.fixed orders {len(fixed)} labels, but {labels} are kept; name each of "
                 f"0 to {labels - 1} once, numbered alphabetically"
@@ -53,6 +57,21 @@ class MultilabelTask(DatasetTask):
     def text_tokenizer(self) -> Tokenizer:
         """Without the labels."""
         return self.dataset.tokenizer.text
+
+    def batches(
+        self, schedule: SelectionSchedule[LabelSelector], sampler: Sampler, topology: Topology
+    ) -> LabelBatches:
+        """Batches of this rank."""
+        batches = super().batches(schedule, sampler, topology)
+        assert isinstance(batches, LabelBatches)
+        selection, training = self.config.selection, self.config.training
+        if not selection.any_order:
+            return batches
+        units = len(self.dataset.label_names)
+        orders = DrawnOrders.of(selection, units, training.seed, training.steps)
+        return AnyOrderLabelBatches(
+            **vars(batches), orders=orders, to_natural=selection.anneal_to == "natural"
+        )
 
     def evaluator(self, forward: Forward, schedule: SelectionSchedule[LabelSelector]) -> Evaluator:
         """Scores the model that `forward` runs."""

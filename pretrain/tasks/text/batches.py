@@ -10,6 +10,7 @@ from pretrain.data.batch import Rows, Sampler
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.text.data import Sentences, lay_out, ranges
 from pretrain.tasks.text.selection import Chooser
+from pretrain.tasks.text.token_scores import FIELDS, TokenScores
 
 
 class PackedBatches:
@@ -28,9 +29,10 @@ class PackedBatches:
         rank, ranks: this reader among the readers.
         length: positions of the model.
         document_mask: whether documents are kept apart.
+        scores: makes what the objective asks of each token; None where it asks nothing.
     """
 
-    fields: tuple[str, ...] = ()
+    fields: tuple[str, ...] = FIELDS
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class PackedBatches:
         ranks: int,
         length: int,
         document_mask: bool = True,
+        scores: TokenScores | None = None,
     ) -> None:
         self.text = text
         self.transform = transform
@@ -53,6 +56,7 @@ class PackedBatches:
         self.ranks = ranks
         self.length = length
         self.document_mask = document_mask
+        self.scores = scores
         self.packed = text.packed(transform, length)
 
     def read(self, step: int, selector: Chooser) -> Rows:
@@ -61,7 +65,12 @@ class PackedBatches:
         rows = self._rows(begins, selector).astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]
         mask = np.ones(tokens.shape, dtype=np.float32)
-        return Rows(tokens, labels, mask, tokens == self.end_id if self.document_mask else None)
+        starts = tokens == self.end_id if self.document_mask else None
+        fields = {}
+        if self.scores is not None:
+            assert selector.scorer is not None
+            fields = self.scores(rows, starts, selector.scorer)
+        return Rows(tokens, labels, mask, starts, fields)
 
     def _rows(self, begins: np.ndarray, chooser: Chooser) -> np.ndarray:
         """[n, length + 1] tokens of the stream from these positions on."""

@@ -155,8 +155,8 @@ class BlendedCorpus:
         return BlendSampler(sources, training.global_batch, training.seed, saved, step)
 
     def held_out(self, documents: int | None) -> dict[str, Text]:
-        """The first held-out documents of each source, or all, in memory."""
-        return {part.name: part.held_out.head(documents) for part in self.parts}
+        """So many held-out documents of each source, evenly spread, or all, in memory."""
+        return {part.name: part.held_out.spread(documents) for part in self.parts}
 
 
 class BlendedText:

@@ -21,7 +21,7 @@ import numpy as np
 
 from pretrain.data.sentences import split_sentences
 from pretrain.data.tokenizers import Tokenizer
-from pretrain.ragged import Documents, Examples, Stream, concatenate, stream_of
+from pretrain.ragged import Documents, Examples, Stream, concatenate, spread, stream_of
 from pretrain.selection.orders.transforms import Insert, Keep
 
 END = "<end>"
@@ -166,11 +166,13 @@ class Text:
         """See :class:`Sentences`."""
         return PackedText(self, transform, length)
 
-    def head(self, documents: int | None) -> Text:
-        """The first documents, or all."""
-        firsts = self.firsts if documents is None else self.firsts[: documents + 1]
-        sizes = None if self.sizes is None else self.sizes[: len(firsts) - 1]
-        return Text(self.sentences.between(0, int(firsts[-1])), firsts, sizes)
+    def spread(self, documents: int | None) -> Text:
+        """So many documents, evenly spread over all of them; all if None."""
+        numbers = spread(len(self), documents)
+        begins, ends = self.firsts[numbers], self.firsts[numbers + 1]
+        sizes = None if self.sizes is None else self.sizes[numbers]
+        firsts = np.concatenate([[0], np.cumsum(ends - begins)])
+        return Text(self.sentences.take(ranges(begins, ends)), firsts, sizes)
 
     def take(self, numbers: np.ndarray) -> Documents:
         """Sentences of these numbers, in their order."""

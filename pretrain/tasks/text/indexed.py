@@ -14,7 +14,7 @@ import numpy as np
 
 from pretrain.data.indexed.format import IndexedCorpus, idx_path
 from pretrain.errors import UserError
-from pretrain.ragged import Documents, Examples, Stream, concatenate
+from pretrain.ragged import Documents, Examples, Stream, concatenate, spread
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.text.data import Text, cut_documents, ranges
 
@@ -136,9 +136,12 @@ class IndexedText:
         firsts = self.firsts(np.arange(first, last + 1))
         return Text(self.take(np.arange(firsts[0], firsts[-1])), firsts - firsts[0])
 
-    def head(self, documents: int | None) -> Text:
-        """The first documents, or all, in memory."""
-        return self.between(0, min(documents or self.documents, self.documents))
+    def spread(self, documents: int | None) -> Text:
+        """So many documents, evenly spread over all of them; all if None; in memory."""
+        numbers = spread(self.documents, documents)
+        begins, ends = self.firsts(numbers), self.firsts(numbers + 1)
+        firsts = np.concatenate([[0], np.cumsum(ends - begins)])
+        return Text(self.take(ranges(begins, ends)), firsts)
 
     def packed(self, transform: Insert | Keep, length: int) -> PackedIndexedText:
         """Where sentences stand in the stream that sequences of `length` are cut from."""
@@ -149,8 +152,7 @@ class IndexedText:
         """Numbers of the blocks that are counted: all, or evenly spread as many as the budget
         holds. A block is the documents that begin in its `BLOCK` tokens of the `.bin`."""
         there = -(-(self.tokens + self.ended * self.documents) // BLOCK)
-        wanted = there if self.budget is None else min(there, -(-self.budget // BLOCK))
-        return np.arange(wanted) * there // wanted
+        return spread(there, None if self.budget is None else -(-self.budget // BLOCK))
 
     @property
     def counted_tokens(self) -> int:

@@ -10,12 +10,13 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pretrain.config import Config
+from pretrain.config import FITTED_STRATEGIES, Config
 from pretrain.data.batch import Sampler
 from pretrain.data.blend import Blend
 from pretrain.data.tokenizers import Tokenizer
 from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
+from pretrain.objectives.base import objective_of
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator, Task
@@ -25,6 +26,7 @@ from pretrain.tasks.text.corpus import BlendedCorpus, PackedBlend
 from pretrain.tasks.text.data import END, Packed, Sentences, Text
 from pretrain.tasks.text.selection import Chooser, SentenceRule, transform_of
 from pretrain.tasks.text.text_file import TextFile
+from pretrain.tasks.text.token_scores import TokenScores
 
 if TYPE_CHECKING:
     from pretrain.inference.forward import Forward
@@ -49,8 +51,15 @@ class PackedTask(Task):
         length = config.model.sequence_length
         self.packed: Packed = text.packed(self.transform, length)
         self.examples = self.packed.sequences
-        rule = SentenceRule(config.selection, text, tokenizer.size, length)
-        self.fitter = CountingFitter(config, rule, tokenizer.fingerprint)
+        self.scores = scores_of(config)
+        selection, reach = config.selection, length
+        if self.scores is not None:
+            selection = selection.model_copy(update={"features": "before"})
+            reach = min(length, 2 * self.scores.window - 1)
+        rule = SentenceRule(selection, text, tokenizer.size, reach)
+        self.fitter = CountingFitter(
+            config, rule, tokenizer.fingerprint, always=self.scores is not None
+        )
 
     @property
     def original_share(self) -> float:
@@ -75,6 +84,7 @@ class PackedTask(Task):
             topology.data.size,
             self.config.model.sequence_length,
             self.config.data.packs_documents,
+            self.scores,
         )
 
     def evaluator(self, forward: Forward, schedule: SelectionSchedule[Chooser]) -> Evaluator:
@@ -90,6 +100,24 @@ class PackedTask(Task):
             self.original_share,
             schedule.current,
         )
+
+
+def scores_of(config: Config) -> TokenScores | None:
+    """What makes the fields that the objective takes from counts; None where it takes none.
+
+    Raises:
+        ConfigError: the strategy counts other pairs.
+    """
+    objective = objective_of(config)
+    if not objective.needs_table or objective.window is None:
+        return None
+    if config.selection.strategy in FITTED_STRATEGIES:
+        raise ConfigError(
+            f"objective.weighting {objective.weighting} counts which tokens stand before which, "
+            f"and selection.strategy {config.selection.strategy} has a table of its own; use "
+            "selection.strategy ntp, or objective.weighting uniform"
+        )
+    return TokenScores(tuple(objective.fields), objective.window)
 
 
 class TextTask(PackedTask):
@@ -118,7 +146,7 @@ class TextTask(PackedTask):
 
     def held_out(self) -> dict[str, Text]:
         """Held-out documents to score."""
-        test = self.file.test.head(self.config.training.evaluation_examples)
+        test = self.file.test.spread(self.config.training.evaluation_examples)
         if not test.tokens:
             raise ConfigError("the held-out documents have no token; set data.test_fraction higher")
         return {"": test}

@@ -8,6 +8,7 @@ from typing import Any
 
 from pretrain.config import Config, ModelConfig
 from pretrain.errors import ConfigError
+from pretrain.objectives.base import objective_of
 from pretrain.run_files import CHECKPOINTS
 from pretrain.training.checkpoint.manifest import newest_first
 
@@ -18,7 +19,7 @@ FREE_FIELDS = {
         "max_bad_steps", "on_bad_steps",
         "evaluate_every", "evaluation_examples", "evaluation_batch",
     },
-    "selection": {"table", "chunk_tokens", "memory_gb", "count_on"},
+    "selection": {"table", "chunk_tokens", "memory_gb", "count_on", "decode"},
     "data": {"blend", "evaluate_on"},
     "model": {"vocabulary_size"},
 }  # fmt: skip
@@ -64,7 +65,8 @@ IMPORTED_MODEL = (
 
 
 def check_same_model(before: dict[str, Any], config: Config, source: Path) -> None:
-    """Refuse to begin with the weights of another model; all else is free.
+    """Refuse to begin with the weights of another model, or with a head that they lack; all else is
+    free.
 
     Raises:
         ConfigError: names what differs, what it was and is.
@@ -79,6 +81,11 @@ def check_same_model(before: dict[str, Any], config: Config, source: Path) -> No
         raise ConfigError(
             f"{source} holds the weights of another model: {'; '.join(found)}; use the model "
             "section of the config.yaml beside it"
+        )
+    if objective_of(config).matrices(1, 1):
+        raise ConfigError(
+            f"objective.name {config.objective.name} has a head of its own, and {source}, which "
+            "was imported, holds no weights for it; use cross_entropy"
         )
 
 

@@ -69,3 +69,11 @@ def test_unit_names():
         "tens",
         "units",
     )
+
+
+def test_a_part_of_the_held_out_differences_has_both_signs():
+    task = Arithmetic(ArithmeticData(operation="subtraction", digits=3, examples=5000))
+    some = task.test.spread(100)
+    assert len(some) == 100
+    signs = [task.tokenizer.decode(target)[0] for target in some.target]
+    assert 30 < signs.count("+") < 70

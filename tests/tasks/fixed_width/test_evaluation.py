@@ -16,8 +16,8 @@ from pretrain.tasks.fixed_width.selection import PositionSelector
 from pretrain.testing.processes import run_gang
 
 
-def known_answers(task, order, wrong_from):
-    """A stand-in for a model copy: right on the test split, wrong from example `wrong_from` on.
+def known_answers(task, order, wrong_from, scored=None):
+    """A stand-in for a model copy: right on the test split, wrong from scored example `wrong_from`.
 
     It only knows what the decoder gave it so far, as a real model does.
     """
@@ -25,7 +25,7 @@ def known_answers(task, order, wrong_from):
         tuple(source): target[list(order)]
         for source, target in zip(task.test.source.tolist(), task.test.target, strict=True)
     }
-    wrong = {tuple(row) for row in task.test.source[wrong_from:].tolist()}
+    wrong = {tuple(row) for row in task.test.spread(scored).source[wrong_from:].tolist()}
 
     def generate(source, units, pad_id):
         rows = []
@@ -48,7 +48,7 @@ def test_answers_are_restored_before_they_are_scored():
         from pretrain.tasks.fixed_width.evaluation import PositionEvaluator
 
         evaluator = PositionEvaluator(config, Forward(here, torch.nn.ModuleList()), task)
-        evaluator.decoder = known_answers(task, order, wrong_from=75)
+        evaluator.decoder = known_answers(task, order, wrong_from=75, scored=100)
         result = evaluator.run(PositionSelector(Selection("fixed", order, task.unit_names)))
     assert result.examples == 100
     assert result.value == 0.75

@@ -147,6 +147,66 @@ def test_a_text_decides_its_own_order_by_pmi(corpus):
     assert ordered(least, examples).tokens.tolist() == [2, 1, 1, 2]
 
 
+def written_at(path, step, rank=0, ranks=1, estimator="pmi", **selection):
+    """Texts of a step, and the labels that follow, in order: `path`'s with any_order, annealed
+    from step 2 to 6 of 8."""
+    window = {"anneal_from": 0.25, "anneal_until": 0.75}
+    settings = {**window, **selection}
+    config = make_config(path, "any_order", estimator, training={"steps": 8}, **settings)
+    task, found, table = fitted(config)
+    selector = task.fitter.selector(found, table)
+    here = types.SimpleNamespace(reader_rank=rank, data=types.SimpleNamespace(size=ranks))
+    batches = task.batches(types.SimpleNamespace(), task.sampler({}, 0), here)
+    assert not batches.fields
+    dataset = task.dataset
+    _, labels, mask, *_ = batches.read(step, selector)
+    sets = [[int(t) for t in row[kept > 0][:-1]] for row, kept in zip(labels, mask, strict=True)]
+    examples = dataset.train.take(batches.sampler.indices(step, rank, ranks))
+    criterion = selector(examples.source, examples.target)
+    wanted = np.split(criterion.tokens + dataset.first_label, criterion.offsets[1:-1])
+    return sets, [part.tolist() for part in wanted]
+
+
+@pytest.mark.parametrize("estimator", ["presence", "pmi"])
+def test_sets_are_written_in_any_order_and_annealed_to_one(corpus, estimator):
+    differ = 0
+    for step in range(8):
+        sets, criterion = written_at(corpus, step, estimator=estimator, anneal_to="criterion")
+        assert [sorted(each) for each in sets] == [sorted(each) for each in criterion]
+        differ += sets != criterion
+        assert step < 6 or sets == criterion
+    assert differ > 3
+    sets, _ = written_at(corpus, 7, estimator=estimator, anneal_to="natural")
+    assert sets == [sorted(each) for each in sets]
+    sets, criterion = written_at(corpus, 7, estimator=estimator)
+    assert sets != criterion
+
+
+def test_sets_are_in_the_same_orders_from_any_number_of_ranks(corpus):
+    whole, _ = written_at(corpus, 3, anneal_to="natural", draw="criterion")
+    parts = [
+        written_at(corpus, 3, rank, 2, anneal_to="natural", draw="criterion")[0] for rank in (0, 1)
+    ]
+    assert parts[0] + parts[1] == whole
+
+
+def test_what_sets_cannot_have_of_any_order_is_refused(corpus):
+    for decode in ("natural", "criterion"):
+        with pytest.raises(ConfigError, match=rf"selection.decode {decode}: a model of data.task"):
+            make_config(corpus, "any_order", decode=decode)
+    known = "max_mi, min_mi, reverse, random, frequency, fixed"
+    message = rf"selection.criterion learned is not known to data.task multilabel; use {known}"
+    with pytest.raises(ConfigError, match=message):
+        make_config(corpus, "any_order", criterion="learned")
+    with pytest.raises(
+        ConfigError, match=r"selection.criterion frequency is not known to data.task"
+    ):
+        load_config(None, {"selection": {"strategy": "any_order", "criterion": "frequency"}})
+    config = make_config(corpus, "any_order")
+    assert config.selection.decoding == "adaptive"
+    assert not config.asks_units
+
+
 def test_many_labels_are_shown_in_part():
     names = tuple(f"label{number}" for number in range(200))
     order = tuple(reversed(range(200)))
@@ -324,7 +384,12 @@ def saved(folder: str, path: Path) -> str:
         return fitted(config, group)[1].fingerprint
 
 
-ORDERS = {"global": ("max_mi", "presence"), "own": ("max_mi", "pmi")}
+ORDERS = {
+    "global": ("max_mi", "presence"),
+    "own": ("max_mi", "pmi"),
+    "any": ("any_order", "presence"),
+    "any of its own": ("any_order", "pmi"),
+}
 TRAINED = {"dp": {}, "tp": {"tensor": 2}}
 DECODED = [
     {"tensor": 2},

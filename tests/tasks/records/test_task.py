@@ -165,6 +165,31 @@ def test_a_prompt_is_a_source_and_the_answer_a_record(trained, capsys):
     assert "expected a JSON object with the fields n, said" in capsys.readouterr().err
 
 
+def test_records_are_trained_on_every_order_and_asked_in_any(records, tmp_path, capsys):
+    values = settings(records, tmp_path / "any")
+    values["selection"] = {"strategy": "any_order", "draw": "criterion", "anneal_to": "criterion"}
+    assert main(arguments(values)) == 0
+    result = read(tmp_path / "any" / "result.json")
+    assert list(result["metrics"])[-3:] == [
+        "exact_match/natural", "exact_match/criterion", "exact_match/adaptive",
+    ]  # fmt: skip
+    order = read(tmp_path / "any" / "selection.json")["order"]
+    assert all(sample["order"] == order for sample in result["samples"])
+    capsys.readouterr()
+    assert show_batch([str(tmp_path / "any"), "--step", "0", "--json"]) == 0
+    before = [shown["text"].split()[-6:] for shown in json.loads(capsys.readouterr().out)["shown"]]
+    assert show_batch([str(tmp_path / "any"), "--step", "3", "--json"]) == 0
+    after = [shown["text"].split()[-6:] for shown in json.loads(capsys.readouterr().out)["shown"]]
+    # The column of colours is in one place once all are in the criterion's order.
+    colours = [[unit.strip("<>") for unit in units] for units in after]
+    places = {units.index(c) for units in colours for c in ("red", "blue") if c in units}
+    assert places == {order.index(4)}
+    assert before != after
+    prompt = '{"n": 42, "said": "red and big 42"}'
+    assert generate(["--checkpoint", str(tmp_path / "any"), "--prompt", prompt]) == 0
+    assert set(json.loads(capsys.readouterr().out)) <= {"less", "colour", "odd"}
+
+
 def test_an_export_is_refused_with_the_way_out(trained, tmp_path, capsys):
     out = tmp_path / "out"
     assert export_hf(["--checkpoint", str(trained), "--out", str(out)]) == 2

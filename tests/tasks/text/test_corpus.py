@@ -49,7 +49,8 @@ def test_an_indexed_text_is_the_text_in_memory(tmp_path, ended):
         assert equal(text.take(numbers), expected.take(numbers))
         assert equal(text.before(numbers, 7), expected.before(numbers, 7))
         assert text.opens(numbers).tolist() == expected.opens(numbers).tolist()
-        assert equal(text.head(3).documents, expected.head(3).documents)
+        for some in (1, 3, None):
+            assert equal(text.spread(some).documents, expected.spread(some).documents)
         for transform in (INSERT, Keep()):
             packed, packed_expected = (t.packed(transform, LENGTH) for t in (text, expected))
             assert packed.positions == packed_expected.positions
@@ -185,7 +186,7 @@ def test_sides_take_documents_in_order_and_no_token_is_on_two(tmp_path):
     for side, first in (("validation", 40), ("test", 45)):
         corpus = BlendedCorpus(configured(tmp_path, {"c": 1}, data={"evaluate_on": side}))
         assert equal(
-            corpus.parts[0].train.head(None).documents, in_memory(documents[:40]).documents
+            corpus.parts[0].train.spread(None).documents, in_memory(documents[:40]).documents
         )
         expected = in_memory(documents[first : first + 5])
         assert equal(corpus.held_out(None)["c"].documents, expected.documents)

@@ -171,7 +171,7 @@ def test_scores_are_those_of_the_stream_token_by_token(play):
 
         task, evaluator = evaluator_of(config, here)
         found = evaluator._likelihood(task.transform)
-        text, end = task.file.test.head(12), evaluator.end_id
+        text, end = task.file.test.spread(12), evaluator.end_id
         numbers = np.arange(len(text.sentences))
         stream = lay_out(text, numbers, evaluator.chosen, task.transform, end).tokens
         stream = torch.tensor([*stream.tolist(), end])
@@ -254,7 +254,7 @@ def test_a_text_that_tokens_do_not_tell_has_no_bytes():
     texts = ["ab ü. Ω.", "b\n\na"]
     text = Text.encoded(texts, characters)
     assert text_bytes(text, characters) == sum(len(each.encode()) for each in texts) == 14
-    assert text_bytes(text.head(1), characters) == 10
+    assert text_bytes(text.spread(1), characters) == 10
     assert text_bytes(Text.encoded(["ab c"], characters), characters) is None  # <unk>
     words = WordTokenizer(["a", "b"])
     assert text_bytes(Text.encoded(["a b"], words), words) is None

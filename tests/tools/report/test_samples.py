@@ -21,6 +21,14 @@ def test_page_numbers_the_digits_by_their_rank(tmp_path: Path) -> None:
     assert "✗ wrong" in page.words
 
 
+def test_an_answer_in_an_order_of_its_own_is_shown_in_that_order(tmp_path: Path) -> None:
+    own = {**make_sample((3, 0, 1, 2), "0245", "0245"), "order": [3, 0, 1, 2]}
+    run = make_run("any_order", samples=(own,))
+    page = Page(render(make_comparison(run), tmp_path / "report.html"))
+    start = page.words.index("u") - 2
+    assert page.words[start : start + 6] == ["1", "5", "u", "2", "0", "th"]
+
+
 def test_malformed_answers_are_shown_whatever_they_are(tmp_path: Path) -> None:
     bad = {"source": "35*07=", "target": "0245", "prediction": "", "correct": False}
     samples = ({**bad, "raw": ""}, {**bad, "raw": "42"}, {**bad, "raw": "9" * 500})

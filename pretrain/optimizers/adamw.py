@@ -17,10 +17,10 @@ class AdamW(Optimizer):
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         """See :meth:`pretrain.optimizers.base.Optimizer.build`."""
-        import torch
+        from pretrain.optimizers.eager import EagerAdamW
 
         settings = self.settings
-        return torch.optim.AdamW(
+        return EagerAdamW(
             decay_groups(module, settings.weight_decay),
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),

@@ -63,3 +63,29 @@ def test_help_and_refusals_import_nothing_heavy(command, tmp_path):
     assert ended == "ended 0 2", done.stderr
     assert imported == "imported"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tools.plan", "--config", "configs/llama_7b.yaml", "--gpus", "32"],
+        ["tools.inspect_selection", "--config", "configs/smoke/multiplication.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_trains_nothing_imports_no_torch(command):
+    program = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    print("ended", end.code, "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "ended 0 False"

@@ -39,15 +39,15 @@ def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = N
     """
     # The table's compiled code: after the configuration holds.
     from pretrain.selection.fitter import CountingFitter
-    from pretrain.tasks.fixed_width.task import FixedWidthTask
+    from pretrain.tasks.fixed_width.rule import rule_of
 
-    task = FixedWidthTask(config, FixedWidthData.of(config).dataset())
-    rule = task.rule
+    dataset = FixedWidthData.of(config).dataset()
+    rule = rule_of(config, dataset)
     if all_pairs:
         uncorrected = config.selection.model_copy(update={"correction": "none"})
         config = config.model_copy(update={"selection": uncorrected})
-        rule = replace(rule, settings=uncorrected, train=task.dataset.every())
-    return CountingFitter(config, rule, task.tokenizer.fingerprint).fit(group)[0]
+        rule = replace(rule, settings=uncorrected, train=dataset.every())
+    return CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(group)[0]
 
 
 def as_json(selection: Selection) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from pretrain.selection.orders.strategies import Order
 if TYPE_CHECKING:
     import torch.distributed as dist
 
+FEWEST_EXAMPLES = 100
+"""Of those that train something, over all ranks."""
+
 Steps = Callable[[int, int], object]
 """Progress: called with (steps done, all steps)."""
 

@@ -45,7 +45,7 @@ class WeightsAndBiases(Tracker):
         self._run.summary[name] = value
 
     def file(self, path: Path) -> None:
-        self._run.log_artifact(str(path), name=f"{self._run.id}-{path.stem}", type="records")
+        self._run.log_artifact(str(path), name=f"{self._run.id}-{path.stem}", type="run")
 
     def finish(self, ended: str) -> None:
         self.fact("ended", ended)

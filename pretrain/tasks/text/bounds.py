@@ -96,7 +96,7 @@ def bounds_of(
     weights = np.stack([_open_by_unit(windows, draw) for draw in log_q])
     elbo = float(units.sum(axis=1).mean() - entropy.sum())
     sizes = [size for size in SIZES if size <= most]
-    if not entropy.any():
+    if plans.counts.max(initial=0) <= 1:
         importance = dict.fromkeys(sizes, elbo)
     else:
         importance = {

@@ -98,7 +98,8 @@ class TextEvaluator:
         self.bytes = {name: text_bytes(text, tokenizer) for name, text in texts.items()}
         self.plans = plans_together(chooser, self.text, topology)
         selection = config.selection
-        draws = selection.plan_draws if self.plans.entropy.any() else 1
+        several = self.plans.counts.max(initial=0) > 1
+        draws = selection.plan_draws if several else 1
         numbers = np.arange(len(self.text.sentences))
         self.columns = np.stack(
             [

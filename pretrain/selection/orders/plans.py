@@ -97,7 +97,8 @@ def best_candidates(
     chosen = np.full((len(lengths), most), -1, dtype=np.int64)
     for place in range(most):
         best = choose_candidates(left, offsets, tie_bits)
-        best[(best >= 0) & np.isneginf(left[best])] = -1
+        there = np.flatnonzero(best >= 0)
+        best[there[np.isneginf(left[best[there]])]] = -1
         chosen[:, place] = best
         if (best < 0).all():
             break

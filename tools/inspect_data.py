@@ -155,7 +155,7 @@ def samples(
             if left <= 0:
                 break
             tokens = text.take(np.array([sentence])).tokens
-            place = -1 if chooser is None else int(chooser(text, np.array([sentence]))[0])
+            place = -1 if chooser is None else int(chooser.best(text, np.array([sentence]))[0])
             parts.append(_marked(tokenizer, tokens[:left], place, mark))
             left -= len(tokens)
         begins = text.document_begins(np.array([number, number + 1]))

@@ -12,21 +12,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
-import torch.distributed as dist
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from pretrain.config import Config, parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
-from pretrain.selection.fitter import CountingFitter
-from pretrain.selection.selector import Selection
 from pretrain.tasks.fixed_width.config import FixedWidthData
-from pretrain.tasks.fixed_width.selection import PositionRule
 from tools.readers import reading_config, reading_together
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+    from pretrain.selection.selector import Selection
 
 
 def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = None) -> Selection:
@@ -37,12 +37,16 @@ def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = N
         all_pairs: fit on every example, train and test together, without correction.
         group: the processes that share the table; None for one.
     """
+    # The table's compiled code: after the configuration holds.
+    from pretrain.selection.fitter import CountingFitter
+    from pretrain.tasks.fixed_width.rule import rule_of
+
     dataset = FixedWidthData.of(config).dataset()
+    rule = rule_of(config, dataset)
     if all_pairs:
         uncorrected = config.selection.model_copy(update={"correction": "none"})
         config = config.model_copy(update={"selection": uncorrected})
-    examples = dataset.every() if all_pairs else dataset.train
-    rule = PositionRule(config.selection, examples, dataset.values, dataset.unit_names)
+        rule = replace(rule, settings=uncorrected, train=dataset.every())
     return CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(group)[0]
 
 
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"data.task {given.data.task}: its targets have no units at fixed places; "
                 "tools.fit_selection prints what it selects"
             )
-        config = reading_config(given, ranks.world_size, options.estimator)
+        config = reading_config(given, options.estimator)
         with reading_together(config, ranks) as group:
             selection = inspect(config, options.all_pairs, group)
     except UserError as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pretrain import registry
 from pretrain.config.base import Fraction, NonNegativeInt, PositiveInt, Section
 
 Strategy = Literal[
@@ -23,20 +24,16 @@ Strategy = Literal[
     "blank",
 ]
 Criterion = Literal["max_mi", "min_mi", "reverse", "random", "frequency", "fixed", "learned"]
-EstimatorName = Literal[
-    "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
-    "presence", "presence_top", "pmi", "npmi",
-]  # fmt: skip
 FITTED_STRATEGIES = ("max_mi", "min_mi")
-PROBED = ("v_information", "chain")
-"""Estimators that train a probe and count nothing."""
-TABLELESS = (*PROBED, "k_local")
+TABLELESS = ("v_information", *registry.ORDER_ESTIMATORS)
 """Estimators that leave no table behind that others could read."""
-ONE_ENDED = ("chain", "k_local")
-"""Estimators of whole orders, which look for the best one only."""
 Decoding = Literal["natural", "criterion", "adaptive"]
 OF_ANY_ORDER = ("criterion", "draw", "anneal_to", "decode")
 """Fields that only strategy any_order has a use for."""
+OF_PLANS = (
+    "plan_candidates", "plan_temperature", "plan_slot", "plan_share", "plan_draws", "plan_chain",
+)  # fmt: skip
+"""Fields that only texts with a token in front of sentences have a use for."""
 
 
 class SelectionConfig(Section):
@@ -50,13 +47,13 @@ class SelectionConfig(Section):
     them all). For text, the token that is put in front of each sentence: none (ntp), max_mi,
     min_mi, random (any token of the sentence), first (its first), blank (a token without
     content)."""
-    estimator: EstimatorName = "joint"
+    estimator: str = "joint"
     """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
     operand_pair from counts; k_local, the order that leaves the fewest bits to a learner that looks
-    at k symbols, from counts; v_information and chain by a small probe that is trained to predict
-    units from the source. Labels: presence (sum over the words of a text) and presence_top (mean
-    over those that tell the most), one order for all texts; pmi and npmi, each text its own. Text:
-    pmi and npmi. If not given, the first that the task has."""
+    at k symbols, from counts; v_information, chain and any_order by a small probe or decoder that
+    is trained to predict units, any_order in every order. Labels: presence (sum over the words of a
+    text) and presence_top (mean over those that tell the most), one order for all texts; pmi and
+    npmi, each text its own. Text: pmi and npmi. If not given, the first that the task has."""
     k: Annotated[int, Field(ge=1, le=4)] = 3
     """Symbols of the source and of the units before that are looked at together (k_local)."""
     features: Literal["before", "sentence"] = "sentence"
@@ -78,7 +75,10 @@ class SelectionConfig(Section):
     fixed: tuple[NonNegativeInt, ...] | None = None
     """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
     seed: NonNegativeInt = 0
-    """Seed of strategy random."""
+    """Seed of strategy random, of plans that are drawn, and of the decoders of estimator
+    any_order."""
+    fit_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Model FLOPs that estimator any_order may take, at most, as a share of those of the run."""
     criterion: Criterion = "max_mi"
     """The strategy that finds the criterion's order, which fields below can name (any_order)."""
     draw: Literal["uniform", "criterion"] = "uniform"
@@ -98,6 +98,25 @@ class SelectionConfig(Section):
     """The order that answers are written in for the score that counts: natural, the criterion's, or
     the unit that the model is surest of next; as anneal_to, or natural, if not given. Evaluations
     have the scores of all three. A model of sets of labels writes the surest (any_order)."""
+    plan_candidates: PositiveInt = 1
+    """Of how many best tokens of a sentence, each counted once, the one in front of it is drawn,
+    anew in each pass over the text; 1 takes the best (text with max_mi or min_mi)."""
+    plan_temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    """A token with one bit more is 2^(1 / temperature) times as likely to be drawn; all candidates
+    alike if not given (plan_candidates above 1)."""
+    plan_slot: bool = False
+    """The selected token leaves its place, where <blank> stands for it, instead of being written
+    twice (text)."""
+    plan_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the training sentences that have a token in front of them, drawn anew in each pass
+    over the text; the others stand as they are (text)."""
+    plan_draws: Annotated[int, Field(ge=1, le=256)] = 4
+    """Tokens that are drawn for each held-out sentence, where there is a choice; each draw is an
+    evaluation. Bounds are given for 1, 4, 16 and 64 as far as there are so many (text)."""
+    plan_chain: bool = False
+    """Also sum over the candidates of one held-out sentence after the other, a tighter bound: as
+    many more evaluations as a sentence has candidates, times the most sentences of a window
+    (text with plan_candidates above 1)."""
     chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """Tokens that each rank contributes to one exchange while counting."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 4.0
@@ -158,6 +177,32 @@ class SelectionConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _plans_drawn(self) -> SelectionConfig:
+        many = self.plan_candidates > 1
+        if many and self.strategy not in FITTED_STRATEGIES:
+            raise ValueError(
+                f"selection.plan_candidates {self.plan_candidates} is of no use to "
+                f"selection.strategy {self.strategy}, which has no scores; leave it out, or use "
+                "max_mi or min_mi"
+            )
+        if self.plan_temperature is not None and not many:
+            raise ValueError(
+                f"selection.plan_temperature {self.plan_temperature} is of no use where one token "
+                "is the candidate; leave it out, or set selection.plan_candidates above 1"
+            )
+        if self.plan_chain and not many:
+            raise ValueError(
+                "selection.plan_chain true sums over the candidates of each sentence, which are "
+                "one token, or all; leave it out, or set selection.plan_candidates above 1"
+            )
+        if self.plan_slot and self.strategy == "blank":
+            raise ValueError(
+                "selection.plan_slot true: strategy blank has no token that could leave its place; "
+                "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _table_used(self) -> SelectionConfig:
         fitted = self.fitted
         for name, given in (("table", self.table), ("refresh_every", self.refresh_every)):
@@ -182,7 +227,7 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _orders_have_one_end(self) -> SelectionConfig:
-        if self.estimator in ONE_ENDED and self.ordered_by == "min_mi":
+        if self.estimator in registry.ORDER_ESTIMATORS and self.ordered_by == "min_mi":
             raise ValueError(
                 f"selection.estimator {self.estimator} looks for the best order only; use it with "
                 "selection.strategy max_mi"

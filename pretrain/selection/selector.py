@@ -10,18 +10,17 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-import torch.distributed as dist
-
+from pretrain import registry
 from pretrain.files import json_text
 from pretrain.selection.orders.strategies import Order
 
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
 MANY, HEAD, TAIL = 24, 10, 5
 """Of more units than MANY, a table shows the first HEAD and the last TAIL."""
-MEASURED = {"k_local": "what k symbols tell of each unit at its place"}
-"""What an estimator's bits are, where they are not MI(source; unit)."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Selection:
             order of its own.
         unit_names: of the units in natural order.
         estimator, correction: None where nothing was fitted.
-        bits: of each unit in natural order, its MI unless MEASURED says otherwise; None where
-            nothing was fitted.
+        bits: of each unit in natural order, its MI, or what an estimator of orders says they are;
+            None where there are none.
         examples: examples counted.
         rows: rows of the table over all ranks.
         rows_per_rank: rows that each rank holds.
@@ -75,7 +74,7 @@ class Selection:
         lines = []
         if self.estimator is not None:
             lines.append(
-                f"{MEASURED.get(self.estimator, 'MI(source; unit)')}, estimator {self.estimator}, "
+                f"{_measured(self.estimator)}, estimator {self.estimator}, "
                 f"{'' if self.correction is None else f'correction {self.correction}, '}"
                 f"{self.examples:,} examples"
             )
@@ -116,6 +115,13 @@ class Selection:
         return ", ".join(names)
 
 
+def _measured(estimator: str) -> str:
+    """What an estimator's bits are, for people."""
+    if estimator not in registry.ORDER_ESTIMATORS:
+        return "MI(source; unit)"
+    return str(registry.load(registry.ORDER_ESTIMATORS[estimator]).measured)
+
+
 class Selector(Protocol):
     """Selects the targets of examples. How it is asked, and whether it can take back what it did,
     is between a task's batches and its evaluator."""
@@ -128,9 +134,12 @@ class Selector(Protocol):
 
 def share(selection: Selection | None, group: dist.ProcessGroup) -> Selection:
     """Hand a reader's selection (rank 0 of `group`) to the other ranks of its model copy."""
-    if dist.get_world_size(group) == 1:
+    if group.size() == 1:
         assert selection is not None
         return selection
+    import torch
+    import torch.distributed as dist
+
     source = dist.get_global_rank(group, 0)
     text = selection.to_json().encode() if selection is not None else b""
     length = torch.tensor([len(text)])

@@ -18,7 +18,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,11 +29,11 @@ from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.progress import progress_bar
 from pretrain.ragged import Documents, spread
-from pretrain.tasks.multilabel.calibration import RankingSums, above, best_threshold, has_label
 from pretrain.tasks.multilabel.config import MultilabelData
 from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, split
-from pretrain.tasks.multilabel.scores import MANY, LabelCounts, count_labels
-from pretrain.tasks.multilabel.task import MultilabelTask
+
+if TYPE_CHECKING:
+    from pretrain.tasks.multilabel.scores import LabelCounts
 
 THRESHOLD = 0.5
 
@@ -76,6 +76,8 @@ def probabilities(
     train_rows, test_rows = vectorizer.fit_transform(train), vectorizer.transform(test)
     found = np.zeros((len(test), count))
     if order:
+        from pretrain.tasks.multilabel.calibration import has_label
+
         true = has_label(labels, count)
         found[:, true.all(axis=0)] = 1.0
         chosen = [label for label in order if not true[:, label].all()]
@@ -131,6 +133,9 @@ def scores(
             from the held-out labels.
         development: probabilities and labels of the texts that `_calibrated` is fitted on.
     """
+    from pretrain.tasks.multilabel.calibration import RankingSums, above, best_threshold
+    from pretrain.tasks.multilabel.scores import MANY, count_labels
+
     ways = {
         "": over(chances, THRESHOLD),
         "_at_length": over(chances, threshold_of(chances, length)),
@@ -207,6 +212,8 @@ def run(
 
 def _order(config: Config) -> Sequence[int]:
     """Of all labels, as the selection of a configuration has it."""
+    from pretrain.tasks.multilabel.task import MultilabelTask
+
     task = MultilabelTask(config)
     selection, _ = task.fitter.fit(None)
     if not selection.order or config.selection.any_order:

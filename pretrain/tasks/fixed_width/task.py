@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pretrain.config import PROBED, Config, SelectionConfig
+from pretrain.config import Config
 from pretrain.data.batch import Sampler
 from pretrain.distributed.topology import Topology
-from pretrain.errors import ConfigError
-from pretrain.selection.estimators.chain import MOST_UNITS
-from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.orders.drawn import DrawnOrders
 from pretrain.selection.schedule import SelectionSchedule
 from pretrain.tasks.base import Evaluator
 from pretrain.tasks.dataset import DatasetTask
 from pretrain.tasks.fixed_width.batches import AnyOrderBatches, ExampleBatches
-from pretrain.tasks.fixed_width.data import Dataset, check_length
-from pretrain.tasks.fixed_width.selection import PositionRule, PositionSelector
+from pretrain.tasks.fixed_width.data import Dataset
+from pretrain.tasks.fixed_width.rule import rule_of
+from pretrain.tasks.fixed_width.selection import PositionSelector
 
 if TYPE_CHECKING:
     from pretrain.inference.forward import Forward
@@ -39,20 +37,11 @@ class FixedWidthTask(DatasetTask):
     def __init__(self, config: Config, dataset: Dataset) -> None:
         self.config = config
         self.dataset = dataset
-        check_length(dataset, config.model.sequence_length)
-        selection, names = config.selection, dataset.unit_names
-        given = selection.fixed if selection.ordered_by == "fixed" else None
-        if given is not None and len(given) != len(names):
-            raise ConfigError(
-                f"selection.fixed {list(given)} orders {len(given)} units, but the task has "
-                f"{len(names)} ({', '.join(names)})"
-            )
-        _check_trained(config.selection, len(names), len(dataset.train))
+        self.rule = rule_of(config, dataset)
         self.tokenizer = dataset.tokenizer
         self.examples = len(dataset.train)
         self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
-        rule = PositionRule(config.selection, dataset.train, dataset.values, names, dataset.whole)
-        self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
+        self.fitter = CountingFitter(config, self.rule, self.tokenizer.fingerprint)
 
     def batches(
         self,
@@ -78,24 +67,3 @@ class FixedWidthTask(DatasetTask):
         from pretrain.tasks.fixed_width.evaluation import PositionEvaluator  # loads Megatron-Core
 
         return PositionEvaluator(self.config, forward, self.dataset)
-
-
-def _check_trained(selection: SelectionConfig, units: int, examples: int) -> None:
-    """Whether an order that is found by training something small can be.
-
-    Raises:
-        ConfigError: there are too many units, or too few examples.
-    """
-    fitted, strategy = selection.fitted, selection.ordered_by
-    field = "estimator" if fitted else "criterion" if selection.any_order else "strategy"
-    name = selection.estimator if fitted else strategy
-    if fitted and name == "chain" and units > MOST_UNITS:
-        raise ConfigError(
-            f"selection.estimator chain: targets have {units} units, and it goes through the sets "
-            f"of at most {MOST_UNITS}; use another estimator, or strategy learned"
-        )
-    if name in (*PROBED, "learned") and examples < FEWEST_EXAMPLES:
-        raise ConfigError(
-            f"selection.{field} {name}: {examples} training examples, expected at least "
-            f"{FEWEST_EXAMPLES}; give more of them, or use one that counts"
-        )

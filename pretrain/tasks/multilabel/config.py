@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from pretrain.config import EstimatorName, Strategy
+from pretrain.config import Strategy
 from pretrain.config.base import PositiveInt
 from pretrain.config.data import Restoration, TextFiles
 
@@ -33,7 +33,7 @@ class MultilabelData(TextFiles):
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed", "any_order",
     )  # fmt: skip
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("presence", "presence_top", "pmi", "npmi")
+    estimators: ClassVar[tuple[str, ...]] = ("presence", "presence_top", "pmi", "npmi")
 
     sets: ClassVar[bool] = True
 

@@ -14,7 +14,10 @@ from pretrain.errors import UserError
 from tools.importing.source import Asked, Shard, raw, size_of
 
 HEADER = 4 * 256
-KINDS: dict[tuple[int, ...], np.dtype] = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
+KINDS: dict[tuple[int, ...], np.dtype] = {
+    (20240520, 1): np.dtype("<u2"),
+    (20240801, 7): np.dtype("<u4"),
+}
 
 
 def read(path: Path, asked: Asked) -> list[Shard]:

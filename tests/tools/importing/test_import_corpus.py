@@ -307,3 +307,70 @@ def test_the_report_is_json(tmp_path, capsys):
     source = writers.datatrove(tmp_path / "a.ds", made_up())
     assert call(tmp_path, source, "--json", end="none") == 0
     assert json.loads(capsys.readouterr().out)["imported"]["format"] == "datatrove"
+
+
+def test_a_chunk_of_litdata_is_linked(tmp_path):
+    documents = ended(made_up())
+    folder = writers.litdata(tmp_path / "tokens", documents)
+
+    assert call(tmp_path, folder, "--format", "litdata") == 0
+
+    assert documents_of(tmp_path / "out") == documents
+    assert bin_path(tmp_path / "out").resolve() == folder / "chunk-0-0.bin"
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"item_loader": "PyTreeLoader"}, "expected one array of whole numbers for TokensLoader"),
+        ({"data_format": ["no_header_tensor:1"]}, "expected one array of whole numbers"),
+        ({"data_format": ["pickle"]}, "expected one array of whole numbers"),
+        ({"data_format": ["no_header_tensor:17"]}, "do not fill the file with ids of int64"),
+        ({"compression": "zstd"}, "write the chunks without it"),
+    ],
+)
+def test_other_chunks_of_litdata_are_refused(tmp_path, change, message, capsys):
+    folder = writers.litdata(tmp_path / "tokens", [[1], [2, DOT, 3]])
+    index = json.loads((folder / "index.json").read_text())
+    index["config"] |= change
+    (folder / "index.json").write_text(json.dumps(index))
+    assert message in fault(capsys, call(tmp_path, folder, "--format", "litdata"))
+
+
+@pytest.mark.parametrize(
+    "encoding,options",
+    [("ndarray:int32", ()), ("ndarray", ()), ("bytes", ("--dtype", "int64"))],
+)
+def test_the_ids_of_mds_are_read_alone(tmp_path, encoding, options):
+    documents = ended(made_up())
+    folder = writers.mds(tmp_path / "tokens", documents, encoding)
+
+    assert call(tmp_path, folder, "--format", "mds", "--field", "tokens", *options) == 0
+
+    assert documents_of(tmp_path / "out") == documents
+    assert not read_manifest(tmp_path / "out")["imported"]["zero_copy"]
+
+
+def test_what_mds_pickled_is_refused(tmp_path, capsys):
+    folder = writers.mds(tmp_path / "tokens", [[1], [2]])
+    options = ("--format", "mds", "--field")
+    error = fault(capsys, call(tmp_path, folder, *options, "about", end="none"))
+    assert "column about is pkl" in error
+    assert "no column 'ids'" in fault(capsys, call(tmp_path, folder, *options, "ids", end="none"))
+
+
+def test_an_index_may_not_lead_out_of_its_folder(tmp_path, capsys):
+    folder = writers.mds(tmp_path / "tokens", [[1], [2]])
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"][0]["raw_data"]["basename"] = "../letters.json"
+    (folder / "index.json").write_text(json.dumps(index))
+    options = ("--format", "mds", "--field", "tokens")
+    assert "expected one of the folder" in fault(capsys, call(tmp_path, folder, *options))
+
+
+def test_a_corpus_without_a_manifest_names_the_import(tmp_path):
+    from pretrain.errors import UserError
+
+    writers.megatron(tmp_path / "web", [[1, 2], [3]])
+    with pytest.raises(UserError, match=r"where another trainer wrote web\.bin.*import_corpus"):
+        read_manifest(tmp_path / "web")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -50,3 +51,50 @@ def datatrove(path: Path, documents: Texts, size: int = 2) -> Path:
     text = f"letters.json|{size}\n{ends[-1]}\n0.0 T\n"
     path.with_name(f"{path.name}.metadata").write_text(text)
     return path
+
+
+def litdata(folder: Path, documents: Texts, data_format: str = "no_header_tensor:16") -> Path:
+    """A chunk of TokensLoader, int32 unless `data_format` says otherwise."""
+    folder.mkdir()
+    head = 4 * (len(documents) + 2)
+    ends = 4 * np.cumsum([0, *map(len, documents)]) + head
+    chunk = np.array([len(documents), *ends], "<u4").tobytes() + flat(documents, "<i4")
+    (folder / "chunk-0-0.bin").write_bytes(chunk)
+    config = {
+        "compression": None, "data_format": [data_format], "encryption": None,
+        "item_loader": "TokensLoader",
+    }  # fmt: skip
+    chunks = [{"chunk_size": len(documents), "filename": "chunk-0-0.bin"}]
+    (folder / "index.json").write_text(json.dumps({"chunks": chunks, "config": config}))
+    return folder
+
+
+def mds(folder: Path, documents: Texts, encoding: str = "ndarray:int32") -> Path:
+    """Two shards of samples with a pickled column, a number and the ids."""
+    folder.mkdir()
+    shards, half = [], len(documents) // 2
+    for number, part in enumerate((documents[:half], documents[half:])):
+        samples = [_sample(document, encoding) for document in part]
+        config = b"{}"
+        begins = np.cumsum([0, *map(len, samples)]) + 4 * (len(part) + 2) + len(config)
+        content = np.array([len(part), *begins], "<u4").tobytes() + config + b"".join(samples)
+        name = f"shard.{number:05}.mds"
+        (folder / name).write_bytes(content)
+        shards.append(
+            {"column_names": ["about", "n", "tokens"],
+             "column_encodings": ["pkl", "int", encoding], "column_sizes": [None, 8, None],
+             "compression": None, "format": "mds", "version": 2, "samples": len(part),
+             "raw_data": {"basename": name, "bytes": len(content)}}
+        )  # fmt: skip
+    (folder / "index.json").write_text(json.dumps({"shards": shards, "version": 2}))
+    return folder
+
+
+def _sample(document: Sequence[int], encoding: str) -> bytes:
+    ids = np.array(document, "<i8" if encoding == "bytes" else "<i4").tobytes()
+    if encoding != "bytes":
+        kind = b"" if encoding == "ndarray:int32" else bytes([33])
+        ids = kind + bytes([1 << 2, len(document)]) + ids
+    pickled = b"no pickle at all"
+    sizes = np.array([len(pickled), len(ids)], "<u4").tobytes()
+    return sizes + pickled + np.int64(7).tobytes() + ids

@@ -142,7 +142,7 @@ def import_corpus(shards: Sequence[Shard], wanted: Wanted) -> dict[str, Any]:
     in_place = zero_copy and _same(bin_path(wanted.output), source.path)
     _check_room(wanted, in_place, shards)
     dtype = token_type(wanted.tokenizer.size) if dtype is None else dtype
-    with _beside(wanted.output) as work:
+    with beside(wanted.output) as work:
         with (bin_path(work / "c") if not zero_copy else Path(os.devnull)).open("wb") as file:
             intake = Intake(
                 _limit(wanted), wanted.end, None if zero_copy else file, dtype,
@@ -151,7 +151,7 @@ def import_corpus(shards: Sequence[Shard], wanted: Wanted) -> dict[str, Any]:
             given, digests = _taken(shards, intake, wanted.progress)
         told, notes = _told(given, intake, wanted)
         head = source.begin if zero_copy and isinstance(source, Flat) else 0
-        _write_index(work / "c", told, dtype, head)
+        write_index(work / "c", told, dtype, head)
         if zero_copy:
             bin_path(work / "c").symlink_to(source.path.absolute())
         corpus = IndexedCorpus(work / "c", check=True)
@@ -261,7 +261,17 @@ def _ended(wanted: Wanted) -> bool:
     return wanted.end is not None and wanted.document_tokens is None
 
 
-def _write_index(prefix: Path, told: tuple[int, Bounds], dtype: np.dtype, head: int) -> None:
+def write_index(prefix: Path, told: tuple[int, Bounds], dtype: np.dtype, head: int = 0) -> None:
+    """Write `PREFIX.idx`.
+
+    Args:
+        told: tokens before the first document, and the documents.
+        dtype: of the ids.
+        head: bytes of the `.bin` before its first token.
+
+    Raises:
+        UserError: a document is longer than an index can say.
+    """
     begin, bounds = told
     if bounds.lengths.max() >= 2**31:
         raise UserError(
@@ -356,7 +366,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def _beside(output: Path) -> Iterator[Path]:
+def beside(output: Path) -> Iterator[Path]:
     """A folder of this process beside the output, gone at the end."""
     work = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:

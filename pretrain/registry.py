@@ -1,4 +1,4 @@
-"""Every task, objective and optimizer by its name in the configuration.
+"""Every task, objective, optimizer, tracker and estimator of orders by its configured name.
 
 The one place that knows them all: an entry is `module:Class`, imported only when it is asked for,
 so that reading a configuration loads nothing that it does not name. A task's class is that of its
@@ -27,6 +27,15 @@ OBJECTIVES: dict[str, str] = {
 OPTIMIZERS: dict[str, str] = {
     "adamw": "pretrain.optimizers.adamw:AdamW",
     "lion": "pretrain.optimizers.lion:Lion",
+}
+TRACKERS: dict[str, str] = {
+    "wandb": "pretrain.training.trackers.weights_and_biases:WeightsAndBiases",
+    "mlflow": "pretrain.training.trackers.ml_flow:MLflow",
+}
+ORDER_ESTIMATORS: dict[str, str] = {
+    "any_order": "pretrain.selection.estimators.any_order:AnyOrder",
+    "k_local": "pretrain.selection.estimators.k_local:KLocalOrder",
+    "chain": "pretrain.selection.estimators.chain:ChainOrder",
 }
 
 

@@ -38,6 +38,8 @@ PROFILE = "profile"
 """Traces of the profiler."""
 TENSORBOARD = "tensorboard"
 """Events of TensorBoard."""
+TRACKED = "trackers.json"
+"""What trackers call the run."""
 VOCABULARY = "vocabulary"
 """The tokenizer of the texts, with the ending of its kind."""
 VOCABULARIES = (f"{VOCABULARY}.json", f"{VOCABULARY}.model")
@@ -51,7 +53,7 @@ PASSING = (STOP, RANKS)
 
 OWN = (
     RESULT, CONFIG, SELECTION, SELECTIONS, METRICS, BAD_STEPS, EVALUATIONS, TENSORBOARD,
-    CHECKPOINTS, PROFILE, STOP, RANKS, SKIPPED, SET_ASIDE,
+    CHECKPOINTS, PROFILE, STOP, RANKS, SKIPPED, SET_ASIDE, TRACKED,
     *VOCABULARIES,
 )  # fmt: skip
 """All that belongs to a run."""

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"selection.estimator {given.selection.estimator} has no table; use joint, "
                 "pairwise or operand_pair"
             )
-        config = reading_config(given, ranks.world_size)
+        config = reading_config(given)
         fitter = config.data.build(config).fitter
         with reading_together(config, ranks) as group:
             if options.add:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch.distributed as dist
@@ -25,7 +25,7 @@ from pretrain.files import json_text
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.selector import Selection
 from pretrain.tasks.fixed_width.config import FixedWidthData
-from pretrain.tasks.fixed_width.selection import PositionRule
+from pretrain.tasks.fixed_width.task import FixedWidthTask
 from tools.readers import reading_config, reading_together
 
 
@@ -37,13 +37,13 @@ def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = N
         all_pairs: fit on every example, train and test together, without correction.
         group: the processes that share the table; None for one.
     """
-    dataset = FixedWidthData.of(config).dataset()
+    task = FixedWidthTask(config, FixedWidthData.of(config).dataset())
+    rule = task.rule
     if all_pairs:
         uncorrected = config.selection.model_copy(update={"correction": "none"})
         config = config.model_copy(update={"selection": uncorrected})
-    examples = dataset.every() if all_pairs else dataset.train
-    rule = PositionRule(config.selection, examples, dataset.values, dataset.unit_names)
-    return CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(group)[0]
+        rule = replace(rule, settings=uncorrected, train=task.dataset.every())
+    return CountingFitter(config, rule, task.tokenizer.fingerprint).fit(group)[0]
 
 
 def as_json(selection: Selection) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"data.task {given.data.task}: its targets have no units at fixed places; "
                 "tools.fit_selection prints what it selects"
             )
-        config = reading_config(given, ranks.world_size, options.estimator)
+        config = reading_config(given, options.estimator)
         with reading_together(config, ranks) as group:
             selection = inspect(config, options.all_pairs, group)
     except UserError as error:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from pretrain.config import Config, EstimatorName, load_config
+from pretrain.config import Config, load_config
 from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 
 
-def reading_config(given: Config, processes: int, estimator: EstimatorName | None = None) -> Config:
+def reading_config(given: Config, estimator: str | None = None) -> Config:
     """The configuration with a layout in which every process reads, and a strategy that is fitted.
 
     Args:
@@ -27,7 +27,7 @@ def reading_config(given: Config, processes: int, estimator: EstimatorName | Non
     changed["selection"] |= {"table": None, "refresh_every": 0}
     changed["run"]["device"] = "cpu"
     changed["parallel"] = {}
-    changed["training"] |= {"global_batch": processes, "micro_batch": None}
+    changed["training"]["micro_batch"] = None
     return load_config(None, changed)
 
 
@@ -37,6 +37,7 @@ def reading_together(config: Config, ranks: Ranks) -> Iterator[dist.ProcessGroup
     if ranks.world_size == 1:
         yield None
         return
-    with topologies.start(config, ranks) as topology:
+    training = config.training.model_copy(update={"global_batch": ranks.world_size})
+    with topologies.start(config.model_copy(update={"training": training}), ranks) as topology:
         assert topology.readers is not None
         yield topology.readers.group

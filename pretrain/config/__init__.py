@@ -19,10 +19,8 @@ from pretrain.config.root import Config
 from pretrain.config.run import RunConfig
 from pretrain.config.selection import (
     FITTED_STRATEGIES,
-    PROBED,
     TABLELESS,
     Decoding,
-    EstimatorName,
     SelectionConfig,
     Strategy,
 )
@@ -30,13 +28,11 @@ from pretrain.config.training import TrainingConfig
 
 __all__ = [
     "FITTED_STRATEGIES",
-    "PROBED",
     "TABLELESS",
     "CheckpointConfig",
     "Config",
     "DataSection",
     "Decoding",
-    "EstimatorName",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",

@@ -25,7 +25,7 @@ from pydantic import (
 
 from pretrain import registry
 from pretrain.config.base import NonNegativeInt, PositiveInt, Section, check_name
-from pretrain.config.selection import EstimatorName, SelectionConfig, Strategy
+from pretrain.config.selection import SelectionConfig, Strategy
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DataSection(Section):
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ntp",)
     """Values of `selection.strategy` that the task knows."""
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("joint",)
+    estimators: ClassVar[tuple[str, ...]] = ("joint",)
     """Values of `selection.estimator` that the task knows; the first is its default."""
     fixed_units: ClassVar[bool] = False
     """Whether all targets have the same units, so that a model can be asked for one of them."""

@@ -26,6 +26,9 @@ class RunConfig(Section):
     """Steps between lines of metrics.jsonl."""
     tensorboard: bool = True
     """Write TensorBoard events."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Trackers that get the run, too, as one run there also when it goes on; where and as whom is
+    said by their own environment variables."""
     progress: bool = True
     """Show a progress bar on rank 0."""
     timeout_seconds: PositiveInt = 600

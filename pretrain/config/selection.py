@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pretrain import registry
 from pretrain.config.base import Fraction, NonNegativeInt, PositiveInt, Section
 
 Strategy = Literal[
@@ -23,17 +24,9 @@ Strategy = Literal[
     "blank",
 ]
 Criterion = Literal["max_mi", "min_mi", "reverse", "random", "frequency", "fixed", "learned"]
-EstimatorName = Literal[
-    "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
-    "presence", "presence_top", "pmi", "npmi",
-]  # fmt: skip
 FITTED_STRATEGIES = ("max_mi", "min_mi")
-PROBED = ("v_information", "chain")
-"""Estimators that train a probe and count nothing."""
-TABLELESS = (*PROBED, "k_local")
+TABLELESS = ("v_information", *registry.ORDER_ESTIMATORS)
 """Estimators that leave no table behind that others could read."""
-ONE_ENDED = ("chain", "k_local")
-"""Estimators of whole orders, which look for the best one only."""
 Decoding = Literal["natural", "criterion", "adaptive"]
 OF_ANY_ORDER = ("criterion", "draw", "anneal_to", "decode")
 """Fields that only strategy any_order has a use for."""
@@ -50,13 +43,13 @@ class SelectionConfig(Section):
     them all). For text, the token that is put in front of each sentence: none (ntp), max_mi,
     min_mi, random (any token of the sentence), first (its first), blank (a token without
     content)."""
-    estimator: EstimatorName = "joint"
+    estimator: str = "joint"
     """How MI(source; unit) is computed for max_mi and min_mi. Arithmetic: joint, pairwise and
     operand_pair from counts; k_local, the order that leaves the fewest bits to a learner that looks
-    at k symbols, from counts; v_information and chain by a small probe that is trained to predict
-    units from the source. Labels: presence (sum over the words of a text) and presence_top (mean
-    over those that tell the most), one order for all texts; pmi and npmi, each text its own. Text:
-    pmi and npmi. If not given, the first that the task has."""
+    at k symbols, from counts; v_information, chain and any_order by a small probe or decoder that
+    is trained to predict units, any_order in every order. Labels: presence (sum over the words of a
+    text) and presence_top (mean over those that tell the most), one order for all texts; pmi and
+    npmi, each text its own. Text: pmi and npmi. If not given, the first that the task has."""
     k: Annotated[int, Field(ge=1, le=4)] = 3
     """Symbols of the source and of the units before that are looked at together (k_local)."""
     features: Literal["before", "sentence"] = "sentence"
@@ -78,7 +71,9 @@ class SelectionConfig(Section):
     fixed: tuple[NonNegativeInt, ...] | None = None
     """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
     seed: NonNegativeInt = 0
-    """Seed of strategy random."""
+    """Seed of strategy random, and of the decoders of estimator any_order."""
+    fit_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Model FLOPs that estimator any_order may take, at most, as a share of those of the run."""
     criterion: Criterion = "max_mi"
     """The strategy that finds the criterion's order, which fields below can name (any_order)."""
     draw: Literal["uniform", "criterion"] = "uniform"
@@ -182,7 +177,7 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _orders_have_one_end(self) -> SelectionConfig:
-        if self.estimator in ONE_ENDED and self.ordered_by == "min_mi":
+        if self.estimator in registry.ORDER_ESTIMATORS and self.ordered_by == "min_mi":
             raise ValueError(
                 f"selection.estimator {self.estimator} looks for the best order only; use it with "
                 "selection.strategy max_mi"

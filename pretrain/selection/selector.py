@@ -15,13 +15,12 @@ from typing import Protocol
 import torch
 import torch.distributed as dist
 
+from pretrain import registry
 from pretrain.files import json_text
 from pretrain.selection.orders.strategies import Order
 
 MANY, HEAD, TAIL = 24, 10, 5
 """Of more units than MANY, a table shows the first HEAD and the last TAIL."""
-MEASURED = {"k_local": "what k symbols tell of each unit at its place"}
-"""What an estimator's bits are, where they are not MI(source; unit)."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Selection:
             order of its own.
         unit_names: of the units in natural order.
         estimator, correction: None where nothing was fitted.
-        bits: of each unit in natural order, its MI unless MEASURED says otherwise; None where
-            nothing was fitted.
+        bits: of each unit in natural order, its MI, or what an estimator of orders says they are;
+            None where there are none.
         examples: examples counted.
         rows: rows of the table over all ranks.
         rows_per_rank: rows that each rank holds.
@@ -75,7 +74,7 @@ class Selection:
         lines = []
         if self.estimator is not None:
             lines.append(
-                f"{MEASURED.get(self.estimator, 'MI(source; unit)')}, estimator {self.estimator}, "
+                f"{_measured(self.estimator)}, estimator {self.estimator}, "
                 f"{'' if self.correction is None else f'correction {self.correction}, '}"
                 f"{self.examples:,} examples"
             )
@@ -114,6 +113,13 @@ class Selection:
         if len(names) > MANY:
             names[HEAD:-TAIL] = [f"... {len(names) - HEAD - TAIL} more ..."]
         return ", ".join(names)
+
+
+def _measured(estimator: str) -> str:
+    """What an estimator's bits are, for people."""
+    if estimator not in registry.ORDER_ESTIMATORS:
+        return "MI(source; unit)"
+    return str(registry.load(registry.ORDER_ESTIMATORS[estimator]).measured)
 
 
 class Selector(Protocol):

@@ -39,6 +39,7 @@ from pretrain.training.health.stop_check import check_together
 from pretrain.training.health.stopping import STOPPED, Stopper
 from pretrain.training.run_directory import RunDirectory
 from pretrain.training.schedule import told_schedule, warm_up_warning
+from pretrain.training.trackers.base import tracker_classes
 
 if TYPE_CHECKING:
     from pretrain.training.callbacks import Callback
@@ -55,7 +56,9 @@ def run(config: Config, ranks: Ranks) -> int:
         The exit code: 0 for a run that is complete, STOPPED for one that was asked to stop and can
         go on from its last checkpoint.
     """
-    objective_of(config)  # refused before anything is read or written
+    # Refused before anything is read or written.
+    objective_of(config)
+    tracker_classes(config)
     task: Task = config.data.build(config)
     directory = RunDirectory(config.run.directory)
     stopper = Stopper(directory.path, config.training.max_minutes)
@@ -288,6 +291,8 @@ def _recorders(config: Config, directory: Path, start: int, label: str) -> Itera
     yield JsonLines(directory, start, steps)
     if config.run.tensorboard:
         yield TensorBoard(directory, start)
+    for tracker in tracker_classes(config):
+        yield tracker(config, directory, start)
     if config.run.progress:
         yield ProgressBar(steps, label, start)
 

@@ -30,19 +30,20 @@ def srun(cluster: Cluster, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize(
-    "numbers,code,why",
+    "numbers,codes,why",
     [
         # signals to srun, its exit code, why the ranks saved; None where they did not
-        (["SIGTERM"], 137, None),
-        (["SIGUSR1"], 75, "SIGUSR1"),
-        (["SIGINT", "SIGINT"], 137, None),
-        (["SIGKILL"], -9, None),
+        (["SIGTERM"], [137], None),
+        (["SIGUSR1"], [75], "SIGUSR1"),
+        # The ranks get SIGINT, then SIGKILL: which of the two they die of is a race.
+        (["SIGINT", "SIGINT"], [130, 137], None),
+        (["SIGKILL"], [-9], None),
     ],
     ids=["SIGTERM", "SIGUSR1", "two SIGINT", "SIGKILL"],
 )
-def test_a_signal_to_srun(numbers, code, why, srun, tmp_path):
+def test_a_signal_to_srun(numbers, codes, why, srun, tmp_path):
     found, saved = ended(tmp_path, srun, 2, *(getattr(signal, number) for number in numbers))
-    assert found == code
+    assert found in codes
     assert list(saved.values()) == ([] if why is None else [why, why])
 
 

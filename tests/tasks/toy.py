@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from pretrain.config import Config, EstimatorName, SelectionConfig, Strategy
+from pretrain.config import Config, SelectionConfig, Strategy
 from pretrain.config.base import PositiveInt
 from pretrain.data.tokenizers import SymbolTokenizer
 from pretrain.selection.schedule import SelectionSchedule
@@ -41,7 +41,7 @@ class ToyData(FixedWidthData):
     """Of each word."""
 
     strategies: ClassVar[tuple[Strategy, ...]] = ("ntp", "reverse", "max_mi")
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("pairwise", "joint")
+    estimators: ClassVar[tuple[str, ...]] = ("pairwise", "joint")
 
     def dataset(self) -> Words:
         """Made here."""

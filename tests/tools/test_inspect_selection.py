@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from pretrain.config import parse_arguments
 from tools.inspect_selection import main
 
 
@@ -35,3 +36,20 @@ def test_the_table_is_for_people(capsys):
 def test_an_error_is_short(capsys):
     assert main(["--data.digits", "0"]) == 2
     assert "data.digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--estimator", "any_order"], ["--estimator", "k_local", "--data.digits", "1"]]
+)
+def test_an_inspection_finds_what_training_would(options, capsys):
+    """With the budget of the run, and by whether its examples are a whole domain."""
+    small = ["--model.sequence_length", "16", "--training.steps", "300", *options]
+    assert main([*small, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    changed = [word.replace("--estimator", "--selection.estimator") for word in small]
+    config, _ = parse_arguments(changed, "test")
+    trained = config.data.build(config).fitter.fit(None)[0]
+    assert found["flops"] == trained.flops
+    assert found["correction"] == trained.correction
+    assert found["order"] == list(trained.order)
+    assert found["bits"] == pytest.approx(trained.bits, rel=1e-12)

@@ -50,6 +50,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pretrain.selection.estimators.order_estimator import Finding, OrderEstimator, Sample, Steps
+from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
 from pretrain.selection.orders.decoder import LearnedSettings, Learner, Progress
 from pretrain.selection.orders.strategies import Order
 
@@ -67,6 +69,7 @@ class Chain:
         order: units in the order in which they are to be predicted.
         alone: [U] h, usable entropy in bits of each unit given the source only.
         told: [U, U] g, bits that the row's unit tells of the column's; 0 on the diagonal.
+        examples: over all ranks.
         steps: updates of the decoder.
         sequences: trained and scored, over all ranks.
         flops: model FLOPs over all ranks.
@@ -76,6 +79,7 @@ class Chain:
     order: Order
     alone: np.ndarray
     told: np.ndarray
+    examples: int
     steps: int
     sequences: int
     flops: int
@@ -84,6 +88,22 @@ class Chain:
     def bits(self, order: Order) -> float:
         """L(order), the cost of a whole target in bits."""
         return float(self.alone.sum() - gain(self.told, order))
+
+
+class ChainOrder(OrderEstimator):
+    """Estimator `chain`."""
+
+    most_units = MOST_UNITS
+    fewest_examples = FEWEST_EXAMPLES
+
+    def find(
+        self, sample: Sample, group: dist.ProcessGroup | None = None, progress: Steps | None = None
+    ) -> Finding:
+        """See :func:`chain_order`."""
+        found = chain_order(
+            sample.source, sample.target, sample.vocabulary, group, progress=progress
+        )
+        return Finding(found.order, found.bits, found.examples, found.seconds, flops=found.flops)
 
 
 def chain_order(
@@ -131,6 +151,7 @@ def chain_order(
         order=best_order(told, tie_bits),
         alone=alone,
         told=told,
+        examples=learner.examples,
         steps=learner.steps,
         sequences=learner.trained + learner.scored,
         flops=learner.flops,

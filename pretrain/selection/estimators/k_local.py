@@ -26,13 +26,16 @@ Letters: n examples, J source columns, U units, V values.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch.distributed as dist
 
+from pretrain.config import SelectionConfig
 from pretrain.selection.estimators.information import Correction, Spectrum, information
+from pretrain.selection.estimators.order_estimator import Finding, OrderEstimator, Sample, Steps
 from pretrain.selection.orders.cheapest import cheapest_order, check_units, order_cost
 from pretrain.selection.orders.strategies import Order
 from pretrain.selection.table.counts import DEFAULT_BUDGET, Progress
@@ -72,6 +75,51 @@ class KLocal:
             bits[unit] = self.told[unit, placed]
             placed |= 1 << unit
         return bits
+
+
+class KLocalOrder(OrderEstimator):
+    """Estimator `k_local`."""
+
+    counts = True
+    measured = "what k symbols tell of each unit at its place"
+
+    def find(
+        self, sample: Sample, group: dist.ProcessGroup | None = None, progress: Steps | None = None
+    ) -> Finding:
+        """See :func:`k_local_order`."""
+        settings, done = self.settings, 0
+        tokens = sample.source.size + sample.target.size
+
+        def counted(some: int) -> None:
+            nonlocal done
+            done += some
+            if progress:
+                progress(done, tokens)
+
+        correction = "none" if sample.whole else settings.correction
+        found = k_local_order(
+            sample.source,
+            sample.target,
+            sample.vocabulary,
+            settings.k,
+            group,
+            correction,
+            settings.tie_bits,
+            settings.chunk_tokens,
+            settings.memory_bytes,
+            counted,
+        )
+        bits = tuple(found.bits.tolist())
+        return Finding(found.order, found.missing, found.examples, found.seconds, bits, correction)
+
+    @classmethod
+    def cells(
+        cls, settings: SelectionConfig, columns: int, units: int, values: int, ranks: int
+    ) -> int:
+        """The values of each set of k + 1 columns with a unit among them, shared out."""
+        width = min(settings.k + 1, columns + units)
+        sets = math.comb(columns + units, width) - math.comb(columns, width)
+        return -(-sets * values**width // ranks)
 
 
 def k_local_order(

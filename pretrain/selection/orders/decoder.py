@@ -156,6 +156,7 @@ class Learner:
     Args and errors: see :func:`pretrain.selection.orders.learned.learn_order`.
 
     Attributes:
+        examples: over all ranks.
         held_out: global indices of the examples that are never trained on, in an order by chance.
         steps: updates that the present weights have had.
         updates: made in all, those of weights that were given up too.
@@ -174,6 +175,7 @@ class Learner:
         examples = survey(source, target, vocabulary, group)
         share = ProbeSettings(held_out=settings.held_out, seed=settings.seed)
         self.held_out, self.fitted = hold_out(examples, share)
+        self.examples = len(examples)
         self.source = torch.from_numpy(source.astype(np.int64))
         self.target = torch.from_numpy(target.astype(np.int64))
         self.steps = self.updates = self.trained = self.scored = 0

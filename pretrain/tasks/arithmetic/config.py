@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pretrain import registry
 from pretrain.config import SelectionConfig
 from pretrain.config.base import PositiveInt
 from pretrain.config.data import HeldOutShare, Restoration
@@ -85,14 +85,12 @@ class ArithmeticData(HeldOutShare, FixedWidthData):
         self, selection: SelectionConfig, vocabulary: int, data_parallel: int
     ) -> int | None:
         """A row for each source (joint), each digit of it (pairwise) or each pair of digits
-        (operand_pair), a column for each value of each answer digit; or the values of each set of
-        k + 1 digits with one of the answer among them (k_local), shared out over the ranks."""
+        (operand_pair), a column for each value of each answer digit; or what an estimator of
+        orders says."""
         digits = self.digits + self.second_digits
-        if selection.estimator == "k_local":
-            columns = digits + self.answer_units
-            width = min(selection.k + 1, columns)
-            sets = math.comb(columns, width) - math.comb(digits, width)
-            return -(-sets * 10**width // data_parallel)
+        if selection.estimator in registry.ORDER_ESTIMATORS:
+            estimator = registry.load(registry.ORDER_ESTIMATORS[selection.estimator])
+            return int(estimator.cells(selection, digits, self.answer_units, 10, data_parallel))
         rows = {"joint": 10**digits, "pairwise": 10 * digits, "operand_pair": (10 * digits) ** 2}
         if selection.estimator not in rows:
             return None

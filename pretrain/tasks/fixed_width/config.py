@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from pretrain import registry
-from pretrain.config import Config, DataSection, EstimatorName, Strategy
+from pretrain.config import Config, DataSection, Strategy
 
 if TYPE_CHECKING:
     from pretrain.tasks.base import Task
@@ -20,8 +20,8 @@ class FixedWidthData(DataSection):
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "reverse", "random", "max_mi", "min_mi", "fixed", "learned", "any_order",
     )  # fmt: skip
-    estimators: ClassVar[tuple[EstimatorName, ...]] = (
-        "joint", "pairwise", "operand_pair", "k_local", "v_information", "chain",
+    estimators: ClassVar[tuple[str, ...]] = (
+        "joint", "pairwise", "operand_pair", "v_information", *registry.ORDER_ESTIMATORS,
     )  # fmt: skip
 
     fixed_units = True

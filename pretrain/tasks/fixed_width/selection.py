@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from pretrain import registry
 from pretrain.config import SelectionConfig
 from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
-from pretrain.selection.estimators.chain import chain_order
 from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
-from pretrain.selection.estimators.k_local import k_local_order
+from pretrain.selection.estimators.order_estimator import Finding, Sample
 from pretrain.selection.estimators.probe import v_information
 from pretrain.selection.fitter import Ranking
 from pretrain.selection.orders.learned import learn_order
@@ -53,6 +53,7 @@ class PositionRule:
         values: ids of features and units are below it.
         unit_names: of the units in natural order.
         whole: whether the examples are a whole domain, but for what is held out.
+        run_flops: model FLOPs of the run that is to be trained.
     """
 
     settings: SelectionConfig
@@ -60,6 +61,7 @@ class PositionRule:
     values: int
     unit_names: tuple[str, ...]
     whole: bool = False
+    run_flops: int = 0
     counted = "positions"
 
     @property
@@ -90,24 +92,65 @@ class PositionRule:
         if not fitted and strategy != "learned":
             order = choose_order(strategy, len(names), seed=settings.seed, fixed=settings.fixed)
             return Selection(settings.strategy, order, names)
+        if fitted and settings.estimator in registry.ORDER_ESTIMATORS:
+            found = self.finding(group, progress)
+            return Selection(
+                settings.strategy,
+                found.order,
+                names,
+                estimator=settings.estimator,
+                correction=found.correction,
+                bits=found.bits,
+                examples=found.examples,
+                seconds=found.seconds,
+                flops=found.flops,
+            )
         mine = self.train.shard(*world(group))
-        steps = _steps_as_tokens(progress, 2 * (mine.features.size + mine.target.size))
-        if fitted and settings.estimator == "v_information":
+        steps = self._steps_as_tokens(mine, progress)
+        if fitted:
             return self._probed(mine, group, steps)
-        if fitted and settings.estimator == "k_local":
-            return self._counted_once(mine, group, progress)
-        learned = strategy == "learned"
-        find = learn_order if learned else chain_order
-        found = find(mine.features, mine.target, self.values, group, progress=steps)
+        learned = learn_order(mine.features, mine.target, self.values, group, progress=steps)
         return Selection(
             settings.strategy,
-            found.order,
+            learned.order,
             names,
-            estimator=None if learned else settings.estimator,
             examples=_count(mine, group),
-            seconds=found.seconds,
-            flops=found.flops,
+            seconds=learned.seconds,
+            flops=learned.flops,
         )
+
+    def finding(
+        self, group: dist.ProcessGroup | None = None, progress: Progress = lambda _: None
+    ) -> Finding:
+        """What `selection.estimator`, which is one of whole orders, finds; every reader calls it.
+
+        Raises:
+            ConfigError: it cannot order so many units, or finds no example.
+            BudgetError: counts do not fit `selection.memory_gb`.
+        """
+        name = self.settings.estimator
+        estimator = registry.load(registry.ORDER_ESTIMATORS[name])(self.settings)
+        mine = self.train.shard(*world(group))
+        sample = Sample(mine.features, mine.target, self.values, self.whole, self.run_flops)
+        try:
+            found: Finding = estimator.find(sample, group, self._steps_as_tokens(mine, progress))
+        except BudgetError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"selection.estimator {name}: {error}") from error
+        return found
+
+    def _steps_as_tokens(self, mine: Examples, progress: Progress) -> Callable[[int, int], None]:
+        """Progress in steps done of all, told as tokens just done."""
+        tokens, told = 2 * (mine.features.size + mine.target.size), 0
+
+        def tell(done: int, steps: int) -> None:
+            nonlocal told
+            now = tokens * done // steps
+            progress(now - told)
+            told = now
+
+        return tell
 
     def _probed(
         self, mine: Examples, group: dist.ProcessGroup | None, steps: Callable[[int, int], None]
@@ -123,40 +166,6 @@ class PositionRule:
             bits=ranking.bits,
             examples=_count(mine, group),
             seconds=time.perf_counter() - started,
-        )
-
-    def _counted_once(
-        self, mine: Examples, group: dist.ProcessGroup | None, progress: Progress
-    ) -> Selection:
-        settings = self.settings
-        correction = "none" if self.whole else settings.correction
-        try:
-            found = k_local_order(
-                mine.features,
-                mine.target,
-                self.values,
-                settings.k,
-                group,
-                correction,
-                settings.tie_bits,
-                settings.chunk_tokens,
-                settings.memory_bytes,
-                # Tokens of both passes of other estimators, in one.
-                progress=lambda tokens: progress(2 * tokens),
-            )
-        except BudgetError:
-            raise
-        except ValueError as error:
-            raise ConfigError(f"selection.estimator k_local: {error}") from error
-        return Selection(
-            settings.strategy,
-            found.order,
-            self.unit_names,
-            estimator=settings.estimator,
-            correction=correction,
-            bits=tuple(found.bits.tolist()),
-            examples=found.examples,
-            seconds=found.seconds,
         )
 
     def count(
@@ -219,16 +228,3 @@ class PositionRule:
 
 def _count(mine: Examples, group: dist.ProcessGroup | None) -> int:
     return int(add_up(np.array([len(mine)]), group)[0])
-
-
-def _steps_as_tokens(progress: Progress, tokens: int) -> Callable[[int, int], None]:
-    """Progress in steps done of all, told as tokens just done."""
-    told = 0
-
-    def tell(done: int, steps: int) -> None:
-        nonlocal told
-        now = tokens * done // steps
-        progress(now - told)
-        told = now
-
-    return tell

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pretrain.config import PROBED, Config, SelectionConfig
+from pretrain import registry
+from pretrain.config import Config, SelectionConfig
 from pretrain.data.batch import Sampler
 from pretrain.distributed.topology import Topology
 from pretrain.errors import ConfigError
-from pretrain.selection.estimators.chain import MOST_UNITS
+from pretrain.model.flops import model_cost
+from pretrain.selection.estimators.order_estimator import OrderEstimator
 from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.orders.drawn import DrawnOrders
@@ -51,8 +53,15 @@ class FixedWidthTask(DatasetTask):
         self.tokenizer = dataset.tokenizer
         self.examples = len(dataset.train)
         self.summary = f"{len(dataset.train):,} training examples, {len(dataset.test):,} held out"
-        rule = PositionRule(config.selection, dataset.train, dataset.values, names, dataset.whole)
-        self.fitter = CountingFitter(config, rule, self.tokenizer.fingerprint)
+        self.rule = PositionRule(
+            config.selection,
+            dataset.train,
+            dataset.values,
+            names,
+            dataset.whole,
+            _run_flops(config, self.tokenizer.size),
+        )
+        self.fitter = CountingFitter(config, self.rule, self.tokenizer.fingerprint)
 
     def batches(
         self,
@@ -80,6 +89,13 @@ class FixedWidthTask(DatasetTask):
         return PositionEvaluator(self.config, forward, self.dataset)
 
 
+def _run_flops(config: Config, tokens: int) -> int:
+    """Model FLOPs of the run, as its result has them."""
+    cost = model_cost(config.model, config.vocabulary_size(tokens))
+    positions = config.training.global_batch * config.model.sequence_length
+    return config.training.steps * positions * cost.flops_per_token
+
+
 def _check_trained(selection: SelectionConfig, units: int, examples: int) -> None:
     """Whether an order that is found by training something small can be.
 
@@ -89,13 +105,18 @@ def _check_trained(selection: SelectionConfig, units: int, examples: int) -> Non
     fitted, strategy = selection.fitted, selection.ordered_by
     field = "estimator" if fitted else "criterion" if selection.any_order else "strategy"
     name = selection.estimator if fitted else strategy
-    if fitted and name == "chain" and units > MOST_UNITS:
+    most: int | None = None
+    fewest = FEWEST_EXAMPLES if name in ("v_information", "learned") else 1
+    if fitted and name in registry.ORDER_ESTIMATORS:
+        estimator: type[OrderEstimator] = registry.load(registry.ORDER_ESTIMATORS[name])
+        most, fewest = estimator.most_units, estimator.fewest_examples
+    if most is not None and units > most:
         raise ConfigError(
-            f"selection.estimator chain: targets have {units} units, and it goes through the sets "
-            f"of at most {MOST_UNITS}; use another estimator, or strategy learned"
+            f"selection.estimator {name}: targets have {units} units, and it orders at most "
+            f"{most}; use another estimator, or strategy learned"
         )
-    if name in (*PROBED, "learned") and examples < FEWEST_EXAMPLES:
+    if examples < fewest:
         raise ConfigError(
             f"selection.{field} {name}: {examples} training examples, expected at least "
-            f"{FEWEST_EXAMPLES}; give more of them, or use one that counts"
+            f"{fewest}; give more of them, or use one that counts"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pretrain.config import EstimatorName, Strategy
+from pretrain.config import Strategy
 from pretrain.config.base import PositiveInt
 from pretrain.config.data import Restoration, TextFiles
 
@@ -28,7 +28,7 @@ class MultilabelData(TextFiles):
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "reverse", "random", "frequency", "max_mi", "min_mi", "fixed", "any_order",
     )  # fmt: skip
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("presence", "presence_top", "pmi", "npmi")
+    estimators: ClassVar[tuple[str, ...]] = ("presence", "presence_top", "pmi", "npmi")
 
     def title(self) -> str:
         """Such as labels of debtags.jsonl."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pretrain.config import EstimatorName, SelectionConfig
+from pretrain import registry
+from pretrain.config import SelectionConfig
 from pretrain.config.base import PositiveInt, Section
 from pretrain.config.data import ExampleFiles, Restoration
 from pretrain.tasks.fixed_width.config import FixedWidthData
@@ -47,8 +48,8 @@ class RecordsData(FixedWidthData, ExampleFiles):
     dataset_class = "pretrain.tasks.records.data:RecordDataset"
     presentation_class = "pretrain.tasks.records.presentation:RecordsPresentation"
     # Many columns as one variable are beyond counting, and each source is its own.
-    estimators: ClassVar[tuple[EstimatorName, ...]] = (
-        "pairwise", "operand_pair", "joint", "k_local", "v_information", "chain",
+    estimators: ClassVar[tuple[str, ...]] = (
+        "pairwise", "operand_pair", "joint", "v_information", *registry.ORDER_ESTIMATORS,
     )  # fmt: skip
 
     task: Literal["records"] = "records"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pretrain.config import EstimatorName, SelectionConfig, Strategy
+from pretrain.config import SelectionConfig, Strategy
 from pretrain.config.base import PositiveInt, Section
 from pretrain.config.data import Restoration, TextFiles, TokenizerFile
 
@@ -23,7 +23,7 @@ class SentenceData(TokenizerFile):
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "random", "max_mi", "min_mi", "first", "blank",
     )  # fmt: skip
-    estimators: ClassVar[tuple[EstimatorName, ...]] = ("pmi", "npmi")
+    estimators: ClassVar[tuple[str, ...]] = ("pmi", "npmi")
 
     def restoration(self, strategy: str) -> Restoration:
         """Inserted tokens are taken out."""

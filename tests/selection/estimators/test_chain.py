@@ -72,7 +72,7 @@ def test_costs_that_are_sums_are_fitted_exactly(seed):
     found = fit(moments)
     assert found[0] == pytest.approx(alone)
     assert found[1] == pytest.approx(told)
-    chain = Chain((), *found, steps=0, sequences=0, flops=0, seconds=0.0)
+    chain = Chain((), *found, examples=0, steps=0, sequences=0, flops=0, seconds=0.0)
     assert chain.bits((2, 0, 1, 3)) == pytest.approx(
         alone.sum() - told[2, [0, 1, 3]].sum() - told[0, [1, 3]].sum() - told[1, 3]
     )

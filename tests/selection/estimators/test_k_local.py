@@ -210,7 +210,8 @@ def test_too_little_memory_and_too_many_units_are_named():
     long = config_of(
         data={"digits": 9, "examples": 100}, model={"sequence_length": 64}, selection={"k": 1}
     )
-    with pytest.raises(ConfigError, match=r"estimator k_local: 18 units were given.*at most 16"):
+    said = r"estimator k_local: targets have 18 units, and it orders at most 16"
+    with pytest.raises(ConfigError, match=said):
         long.data.build(long).fitter.fit(None)
 
 

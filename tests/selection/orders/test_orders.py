@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pretrain.config import load_config
 from pretrain.ragged import Documents
+from pretrain.selection.estimators import chain
 from pretrain.selection.estimators.chain import chain_order
 from pretrain.selection.fitter import CountingFitter
 from pretrain.selection.orders.decoder import LearnedSettings
@@ -171,7 +172,7 @@ def test_marks_that_stand_alone_are_taken_away_alone(written, restored):
 def test_a_selection_from_a_decoder_says_what_it_cost(monkeypatch, asked):
     few = LearnedSettings(steps=20, finalists=2, alone=2, batch=16, scored=32, hidden_size=8)
     monkeypatch.setattr(positions, "learn_order", partial(learn_order, settings=few))
-    monkeypatch.setattr(positions, "chain_order", partial(chain_order, settings=few))
+    monkeypatch.setattr(chain, "chain_order", partial(chain_order, settings=few))
     values = np.random.default_rng(0).integers(0, 10, (200, 3))
     done: list[int] = []
     selection, table = fitter(values, values, ("a", "b", "c"), **asked).fit(None, done.append)

@@ -1,0 +1,1 @@
+"""Trackers of other makers: a run as one run there, also when it goes on."""

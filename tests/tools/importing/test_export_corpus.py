@@ -3,11 +3,11 @@
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pretrain.data.indexed import IndexedCorpus, bin_path, idx_path, read_manifest
 from tests.data.corpora import END, LETTERS, made_up, save_letters, write_corpus
-from tests.tools.importing import writers
 from tools.export_corpus import main
 
 DOT = int(LETTERS.encode(".")[0])
@@ -45,13 +45,20 @@ def test_documents_are_sequences_with_their_end(tmp_path, ended, end):
 
 
 def test_the_files_are_those_that_megatron_would_write(tmp_path):
+    import torch
+    from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+
     documents = made_up(10, seed=2)
     write_corpus(tmp_path / "web", documents)
     export(tmp_path, end="none")
 
-    index = writers.megatron(tmp_path / "theirs", [list(chain(*each)) for each in documents])
-    assert idx_path(tmp_path / "out").read_bytes() == index.read_bytes()
-    assert bin_path(tmp_path / "out").read_bytes() == index.with_suffix(".bin").read_bytes()
+    theirs = IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=np.uint16)
+    for document in documents:
+        ids = list(chain(*document))
+        theirs.add_document(torch.tensor(ids), [len(ids)])
+    theirs.finalize(str(tmp_path / "theirs.idx"))
+    for path_of in (bin_path, idx_path):
+        assert path_of(tmp_path / "out").read_bytes() == path_of(tmp_path / "theirs").read_bytes()
 
 
 def test_sentences_are_kept_if_asked_for(tmp_path):

@@ -374,3 +374,45 @@ def test_a_corpus_without_a_manifest_names_the_import(tmp_path):
     writers.megatron(tmp_path / "web", [[1, 2], [3]])
     with pytest.raises(UserError, match=r"where another trainer wrote web\.bin.*import_corpus"):
         read_manifest(tmp_path / "web")
+
+
+def test_an_imported_corpus_is_inspected_and_trained_on(tmp_path, capsys):
+    """Linked behind a head, as every other corpus; its tokenizer joins digits."""
+    from pretrain.config import load_config
+    from pretrain.data.tokenizers import load_tokenizer
+    from pretrain.distributed.ranks import discover
+    from pretrain.tasks.text.task import CorpusTask
+    from pretrain.training import job
+    from tools.inspect_data import main as inspect
+
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {"<|endoftext|>": 0, "a": 1, "b": 2, "1": 3, "11": 4}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(words, [("1", "1")]))
+    made.save(str(tmp_path / "letters.json"))
+    documents = [[*made.encode("ab11" * (1 + number % 5)).ids, 0] for number in range(60)]
+    source = writers.llm_c(tmp_path / "a.bin", documents)
+    assert call(tmp_path, source, "--format", "llm.c", end="<|endoftext|>") == 0
+
+    capsys.readouterr()
+    assert inspect([str(tmp_path / "out"), "--documents", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "document 0: 3 tokens\n  a b 11\n" in shown
+    assert "not counted" in shown
+
+    config = load_config(
+        None,
+        {
+            "model": {"hidden_size": 16, "layers": 1, "attention_heads": 2, "sequence_length": 16},
+            "data": {"task": "corpus", "blend": [str(tmp_path / "out")], "split": "80,10,10",
+                     "tokenizer": tmp_path / "letters.json"},
+            "selection": {"strategy": "ntp"},
+            "training": {"global_batch": 4, "steps": 2},
+            "run": {"directory": tmp_path / "run", "progress": False},
+        },
+    )  # fmt: skip
+    stop = load_tokenizer(tmp_path / "letters.json", any_digits=True).special("<end>")
+    packed = CorpusTask(config).packed
+    stream = packed.cut(np.array([0]), 16, stop)[0].tolist()
+    expected = [token for document in documents for token in [stop, *document[:-1]]]
+    assert stream == expected[:16]
+    assert job.run(config, discover()) == 0

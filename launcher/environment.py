@@ -8,8 +8,6 @@ import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 from launcher.scheduler import scheduler
 
 PACKAGES = ("torch", "deepspeed", "megatron-core", "numpy")
@@ -43,6 +41,8 @@ def _version(package: str) -> str:
 
 
 def _device() -> str:
+    import torch
+
     if not torch.cuda.is_available():
         return f"CPU ({platform.machine()}), {len(os.sched_getaffinity(0))} cores"
     count = torch.cuda.device_count()

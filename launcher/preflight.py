@@ -20,17 +20,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
-import torch.distributed as dist
 
 from launcher.environment import environment, node_name
 from pretrain.console import take_all_characters
 from pretrain.distributed.ranks import Ranks, discover, rendezvous_address
-from pretrain.distributed.topology import pick_device
 from pretrain.errors import UserError
 from pretrain.files import json_text
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 GRACE = 10.0
 STAGES = (
@@ -136,6 +138,8 @@ class Check:
     """
 
     def __init__(self, ranks: Ranks, seconds: float) -> None:
+        from pretrain.distributed.topology import pick_device
+
         self.ranks = ranks
         self.end = time.monotonic() + seconds
         self.seconds = seconds
@@ -155,6 +159,8 @@ class Check:
 
     def run(self) -> int:
         """Check, print on the first rank. Returns the exit code."""
+        import torch.distributed as dist
+
         started = time.time() - psutil.Process().create_time()
         address = rendezvous_address(self.ranks)
         if address is None:
@@ -177,6 +183,8 @@ class Check:
             return 1
 
     def _store(self, first: bool) -> dist.TCPStore:
+        import torch.distributed as dist
+
         return dist.TCPStore(
             self.host, self.port, is_master=first, timeout=self.left, wait_for_workers=False
         )
@@ -216,6 +224,8 @@ class Check:
         return laggards(stages, nodes)
 
     def _together(self, store: dist.TCPStore, started: float) -> int:
+        import torch.distributed as dist
+
         rank, world = self.ranks.rank, self.ranks.world_size
 
         def passed(stage: int) -> None:
@@ -256,6 +266,8 @@ class Check:
 
     def _timed(self, work: Callable[[], object], rounds: int) -> float:
         """Seconds of the fastest round after one that warms up."""
+        import torch
+
         best = float("inf")
         for number in range(rounds + 1):
             started = time.perf_counter()
@@ -267,16 +279,22 @@ class Check:
         return best
 
     def _multiply(self) -> float:
+        import torch
+
         if self.cuda:
             torch.cuda.set_device(self.device)
         matrix = torch.ones(8192 if self.cuda else 512, 8192 if self.cuda else 512).to(self.device)
         return self._timed(lambda: matrix @ matrix, 3)
 
     def _buffer(self) -> torch.Tensor:
+        import torch
+
         return torch.ones((64 if self.cuda else 1) * 2**20, device=self.device)
 
     def _exchange(self) -> tuple[float, ...]:
         """Seconds with each neighbour: the same local rank of the nodes beside this one."""
+        import torch.distributed as dist
+
         ranks = self.ranks
         alone = ranks.world_size == ranks.local_world_size
         unit = 1 if alone or ranks.world_size % ranks.local_world_size else ranks.local_world_size
@@ -299,6 +317,8 @@ class Check:
         return tuple(found)
 
     def _all_reduce(self) -> float:
+        import torch.distributed as dist
+
         buffer = self._buffer()
         return self._timed(lambda: dist.all_reduce(buffer), 3)
 

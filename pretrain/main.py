@@ -20,6 +20,7 @@ from pretrain.config import parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import UserError
+from pretrain.imports import importing
 
 PATIENCE = 5.0
 """Seconds that other ranks leave the first one to say what is wrong."""
@@ -47,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         config, options = parse_arguments(arguments, "pretrain/main.py", add_options)
         config.check_layout(ranks.world_size)
-        from pretrain.training import job  # seconds of imports: after the configuration holds
+        with importing():
+            from pretrain.training import job  # seconds of imports: after the configuration holds
 
         if options.dry_run:
             job.dry_run(config, ranks)

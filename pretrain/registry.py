@@ -18,7 +18,7 @@ TASKS: dict[str, str] = {
     "corpus": "pretrain.tasks.text.config:CorpusData",
 }
 OBJECTIVES: dict[str, str] = {
-    "cross_entropy": "pretrain.objectives.cross_entropy:CrossEntropy",
+    "cross_entropy": "pretrain.objectives.plain:CrossEntropy",
     "z_loss": "pretrain.objectives.z_loss:ZLoss",
     "weighted_cross_entropy": "pretrain.objectives.weighted:WeightedCrossEntropy",
     "top": "pretrain.objectives.top:TokenOrder",

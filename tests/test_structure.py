@@ -13,7 +13,7 @@ from pretrain import registry, run_files
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     ("console", "errors", "paths", "spans", "ragged", "registry", "products"),
-    ("compiled", "files"),
+    ("compiled", "files", "imports"),
     ("locks", "progress", "run_files"),
     ("config",),
     ("distributed",),

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from pretrain.config import Config, parse_arguments
@@ -44,7 +43,7 @@ from tools.comparison.orders import parse_orders
 from tools.comparison.origin import ROOT, commit, environment
 from tools.comparison.runs import Run, load_run, plan, title
 from tools.comparison.variants import Variant, parse_variants
-from tools.report import Comparison, check, format_table, write_report
+from tools.report import Comparison, check, format_table
 
 
 def launch(run: Run, processes: int, threads: int) -> None:
@@ -53,6 +52,8 @@ def launch(run: Run, processes: int, threads: int) -> None:
     Raises:
         UserError: the run failed; the end of its log is in the message.
     """
+    import torch
+
     run.directory.mkdir(parents=True, exist_ok=True)
     file = run.directory / "requested.yaml"
     file.write_text(run.config.to_yaml(), encoding="utf-8")
@@ -181,6 +182,8 @@ def variants_of(strategies: str | None, orders: str | None, config: Config) -> l
 
 def default_processes(config: Config) -> int:
     """One process per GPU copy of the model; on a CPU two data-parallel copies."""
+    import torch
+
     cuda = torch.cuda.is_available() and config.run.device != "cpu"
     return config.parallel.model_parallel * (1 if cuda else 2)
 
@@ -295,6 +298,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "wait for it, or name another --out",
             ):  # fmt: skip
                 train_all(runs, processes, max(1, options.jobs))
+        from tools.report.files import write_report
+
         summary = write_report(compare(config, runs, arguments), options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

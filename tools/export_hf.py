@@ -12,11 +12,8 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config.block_style import GPT2
@@ -28,15 +25,18 @@ from pretrain.errors import UserError
 from pretrain.files import folder_whole, json_text, open_to_umask
 from pretrain.paths import path_argument
 from tools.hf import restored_generation
-from tools.hf.card import model_card
-from tools.hf.facts import facts_of
 from tools.hf.folders import CONFIG, INDEX, SINGLE
-from tools.hf.mapping import Link
 from tools.hf.settings import config_json
 from tools.hf.tokenizer_json import differing, is_known, tokenizer_config, tokenizer_json
-from tools.hf.trained import Trained
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tools.hf.mapping import Link
+    from tools.hf.trained import Trained
+
+DTYPES = ("float32", "bfloat16")
 OWN_TOKENIZER = "pretrain_tokenizer"
 """Our own tokenizer's file, with the ending of its kind; tools.import_hf prefers it."""
 
@@ -78,9 +78,14 @@ def export(
 
 
 def _write(trained: Trained, folder: Path, dtype: str, shard_bytes: int) -> list[str]:
+    import torch
+
+    from tools.hf.card import model_card
+    from tools.hf.facts import facts_of
+
     facts = facts_of(trained)
     end = facts["end_id"]
-    _write_weights(trained, folder, DTYPES[dtype], shard_bytes)
+    _write_weights(trained, folder, getattr(torch, dtype), shard_bytes)
     _write_json(
         folder / CONFIG,
         config_json(trained.config.model, trained.rows, dtype, facts["pad_id"], end),
@@ -111,6 +116,8 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 def _shards(links: Sequence[Link], item: int, most: int) -> Iterator[list[Link]]:
     """Parameters that stand in one file."""
+    import torch
+
     shard: list[Link] = []
     size = 0
     for link in links:
@@ -124,6 +131,9 @@ def _shards(links: Sequence[Link], item: int, most: int) -> Iterator[list[Link]]
 
 
 def _write_weights(trained: Trained, folder: Path, dtype: torch.dtype, most: int) -> None:
+    import torch
+    from safetensors.torch import save_file
+
     shards = list(_shards(trained.links, dtype.itemsize, most))
     places: dict[str, str] = {}
     total = 0
@@ -185,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--checkpoint", type=path_argument, required=True, help="folder of a run or of a checkpoint"
     )
     parser.add_argument("--out", type=path_argument, required=True, help="folder to write")
-    parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of the weights")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights")
     parser.add_argument(
         "--shard-gb", type=float, default=2.0, help="GiB of one file of weights, and of memory"
     )
@@ -193,6 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.shard_gb <= 0:
             raise UserError(f"--shard-gb {options.shard_gb}: expected a size above 0")
+        from tools.hf.trained import Trained
+
         trained = Trained.read(options.checkpoint)
         notes = export(trained, options.out, options.dtype, int(options.shard_gb * 2**30))
     except UserError as error:

@@ -16,9 +16,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any
 
 from pretrain.config import TABLELESS, parse_arguments
 from pretrain.console import run_program
@@ -26,18 +24,23 @@ from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.paths import path_argument
-from pretrain.selection.fitter import CountingFitter
-from pretrain.selection.selector import Selection
-from pretrain.selection.table import store
-from pretrain.selection.table.collectives import world
 from pretrain.selection.table.manifest import read_manifest
 from tools.readers import reading_config, reading_together
+
+if TYPE_CHECKING:
+    from pretrain.selection.fitter import CountingFitter
+    from pretrain.selection.selector import Selection
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 def fit(
     fitter: CountingFitter[Any], out: Path, group: dist.ProcessGroup | None, shown: bool
 ) -> dict[str, Any]:
     """Fit the table into `out`, or use the one that is there. Returns what is printed."""
+    from pretrain.selection.table.collectives import world
+
     there = out.exists()
     selection, _ = fitter.fit_or_load(group, shown and world(group)[0] == 0, out)
     return _report(out, selection, "was there already" if there else "fitted")
@@ -50,6 +53,8 @@ def add(
     group: dist.ProcessGroup | None,
 ) -> dict[str, Any]:
     """Write the sum of `tables` to `out`. Returns what is printed."""
+    from pretrain.selection.table import store
+
     content, first = fitter.load(tables, group)
     sources = [read_manifest(table).made_from["corpus"] for table in tables]
     origin = {**first.made_from, "corpus": sources}

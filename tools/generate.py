@@ -17,11 +17,9 @@ from pathlib import Path
 from pretrain.console import run_program
 from pretrain.errors import UserError
 from pretrain.paths import path_argument
-from tools.hf.facts import facts_of
 from tools.hf.folders import CONFIG, Weights, inside, read_json
-from tools.hf.own_model import Sampling, own_model
 from tools.hf.restored_generation import FACTS, Exported, Restorer
-from tools.hf.trained import Trained
+from tools.hf.sampling import Sampling
 
 Answer = Callable[[str], str]
 
@@ -35,6 +33,10 @@ def from_checkpoint(
     Raises:
         UserError: it is not whole.
     """
+    from tools.hf.facts import facts_of
+    from tools.hf.own_model import own_model
+    from tools.hf.trained import Trained
+
     trained = Trained.read(path)
     restorer = Restorer(facts_of(trained))
     tokenizer = trained.tokenizer

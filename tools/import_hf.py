@@ -14,10 +14,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from pretrain.config import Config, load_config, read_yaml
@@ -32,12 +30,14 @@ from pretrain.optimizers.base import optimizer_of
 from pretrain.paths import path_argument
 from pretrain.run_files import MANIFEST
 from pretrain.training.checkpoint.manifest import File, Manifest, file_of
-from pretrain.training.checkpoint.tensor_files import Copy
-from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
 from tools.export_hf import OWN_TOKENIZER
 from tools.hf.folders import CONFIG, HEAD, Weights, inside, read_json
-from tools.hf.mapping import Link, links
 from tools.hf.settings import Theirs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tools.hf.mapping import Link
 
 FILE_BYTES = 4 << 30
 """Most bytes of one file of the checkpoint, as far as one parameter and its moments allow."""
@@ -128,6 +128,8 @@ class Source:
 
     def read(self, link: Link) -> Tensor:
         """The parameter in fp32."""
+        import torch
+
         parts = [
             self.weights.read(key.removeprefix(self.prefix), shape)
             for key, shape in link.theirs.items()
@@ -140,6 +142,8 @@ class Source:
 
     def files(self, kinds: int) -> Iterator[list[Link]]:
         """Parameters that stand in one file of the checkpoint, each as so many fp32 tensors."""
+        import torch
+
         file: list[Link] = []
         size = 0
         for link in self.parameters:
@@ -159,6 +163,11 @@ def write_checkpoint(source: Source, config: Config, folder: Path) -> None:
         UserError: a tensor is missing or not what the configuration says.
         OSError: the folder cannot be written.
     """
+    import torch
+
+    from pretrain.training.checkpoint.tensor_files import Copy
+    from pretrain.training.checkpoint.tensor_index import WEIGHT, Shard, Whole
+
     files: dict[str, File] = {}
     state = optimizer_of(config).state
     parts = list(source.files(1 + len(state)))
@@ -202,6 +211,8 @@ def bring_in(model: Path, config: Path, out: Path) -> list[str]:
     Raises:
         UserError: the model cannot be imported; the message names what was found.
     """
+    from tools.hf.mapping import links
+
     if not model.is_dir():
         raise UserError(f"--model {model}: is no folder")
     theirs = Theirs(read_json(model, CONFIG), str(model / CONFIG))

@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,9 @@ from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
 from pretrain.paths import path_argument
 from pretrain.tasks.text.indexed import IndexedText
-from pretrain.tasks.text.selection import Chooser
+
+if TYPE_CHECKING:
+    from pretrain.tasks.text.selection import Chooser
 
 WIDTH = 80
 AT_ONCE = 1 << 20
@@ -153,7 +155,7 @@ def samples(
             if left <= 0:
                 break
             tokens = text.take(np.array([sentence])).tokens
-            place = -1 if chooser is None else int(chooser(text, np.array([sentence]))[0])
+            place = -1 if chooser is None else int(chooser.best(text, np.array([sentence]))[0])
             parts.append(_marked(tokenizer, tokens[:left], place, mark))
             left -= len(tokens)
         begins = text.document_begins(np.array([number, number + 1]))

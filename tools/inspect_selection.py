@@ -13,20 +13,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any
 
 from pretrain.config import Config, parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import discover
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
-from pretrain.selection.fitter import CountingFitter
-from pretrain.selection.selector import Selection
 from pretrain.tasks.fixed_width.config import FixedWidthData
-from pretrain.tasks.fixed_width.task import FixedWidthTask
 from tools.readers import reading_config, reading_together
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+    from pretrain.selection.selector import Selection
 
 
 def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = None) -> Selection:
@@ -37,13 +37,17 @@ def inspect(config: Config, all_pairs: bool, group: dist.ProcessGroup | None = N
         all_pairs: fit on every example, train and test together, without correction.
         group: the processes that share the table; None for one.
     """
-    task = FixedWidthTask(config, FixedWidthData.of(config).dataset())
-    rule = task.rule
+    # The table's compiled code: after the configuration holds.
+    from pretrain.selection.fitter import CountingFitter
+    from pretrain.tasks.fixed_width.rule import rule_of
+
+    dataset = FixedWidthData.of(config).dataset()
+    rule = rule_of(config, dataset)
     if all_pairs:
         uncorrected = config.selection.model_copy(update={"correction": "none"})
         config = config.model_copy(update={"selection": uncorrected})
-        rule = replace(rule, settings=uncorrected, train=task.dataset.every())
-    return CountingFitter(config, rule, task.tokenizer.fingerprint).fit(group)[0]
+        rule = replace(rule, settings=uncorrected, train=dataset.every())
+    return CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(group)[0]
 
 
 def as_json(selection: Selection) -> dict[str, Any]:

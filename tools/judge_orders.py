@@ -39,26 +39,28 @@ def judge(trained: Trained, criterion: Variant) -> dict[str, Any]:
         UserError: it is none for this task, or cannot order these examples.
     """
     from pretrain import registry
+    from pretrain.selection.fitter import CountingFitter
     from pretrain.tasks.fixed_width.config import FixedWidthData
-    from pretrain.tasks.fixed_width.task import FixedWidthTask
+    from pretrain.tasks.fixed_width.rule import rule_of
 
     values = load_yaml(trained.config_yaml)
     values["selection"] = {**values["selection"], "fixed": None, **criterion.selection}
     config = load_config(None, values)
-    task = FixedWidthTask(config, FixedWidthData.of(config).dataset())
+    dataset = FixedWidthData.of(config).dataset()
+    rule = rule_of(config, dataset)
     started, cost = time.perf_counter(), None
     if config.selection.fitted and config.selection.estimator in registry.ORDER_ESTIMATORS:
-        finding = task.rule.finding()
+        finding = rule.finding()
         order, cost, flops = finding.order, finding.cost, finding.flops
     else:
-        selection = task.fitter.fit(None)[0]
+        selection = CountingFitter(config, rule, dataset.tokenizer.fingerprint).fit(None)[0]
         order, flops = selection.order, selection.flops
     seconds = time.perf_counter() - started
     return {
         "criterion": criterion.label,
         "order": list(order),
         "seconds": round(seconds, 1),
-        "share_of_flops": (flops or 0) / task.rule.run_flops,
+        "share_of_flops": (flops or 0) / rule.run_flops,
         "regret": {measure: trained.regret(order, measure) for measure in MEASURES},
         "tau": None
         if cost is None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING
 
 from pretrain.config import Config, load_config
-from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 def reading_config(given: Config, estimator: str | None = None) -> Config:
@@ -37,6 +38,8 @@ def reading_together(config: Config, ranks: Ranks) -> Iterator[dist.ProcessGroup
     if ranks.world_size == 1:
         yield None
         return
+    from pretrain.distributed import topology as topologies
+
     training = config.training.model_copy(update={"global_batch": ranks.world_size})
     with topologies.start(config.model_copy(update={"training": training}), ranks) as topology:
         assert topology.readers is not None

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from pretrain.console import run_program
-from pretrain.selection.table.sharding import plan_table
 
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BUDGETS_GIB = (1, 4, 16)
@@ -29,6 +28,8 @@ def zipf_pairs(vocabulary: int, tokens: float, window: int) -> np.ndarray:
 
 def cell(pairs: np.ndarray, ranks: int, budget_gib: float) -> str:
     """Layout, GiB of the table on each rank, and rows where not all features have one."""
+    from pretrain.selection.table.sharding import plan_table
+
     try:
         plan = plan_table(pairs, len(pairs), int(budget_gib * 2**30), ranks)
     except ValueError:

@@ -20,15 +20,12 @@ import numpy as np
 
 from pretrain.config import Config, ParallelConfig, read_yaml
 from pretrain.console import run_program
-from pretrain.data.skipped import passing, read_passed
 from pretrain.data.tokenizers import Tokenizer
-from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.errors import UserError
 from pretrain.files import json_text
 from pretrain.paths import path_argument
 from pretrain.run_files import CHECKPOINTS, CONFIG, SKIPPED
-from pretrain.selection.schedule import SelectionSchedule
 from pretrain.training.checkpoint.manifest import complete, read_manifest
 
 OPENS, CLOSES = ">>", "<<"
@@ -76,6 +73,10 @@ def show(directory: Path, step: int, rank: int, ranks: int, examples: int) -> di
     Raises:
         UserError: there is no such run, step or rank.
     """
+    from pretrain.data.skipped import passing, read_passed
+    from pretrain.distributed import topology as topologies
+    from pretrain.selection.schedule import SelectionSchedule
+
     config = configuration_of(directory)
     training = config.training
     if not 0 <= step < training.steps:

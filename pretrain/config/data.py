@@ -60,6 +60,8 @@ class DataSection(Section):
     """Values of `selection.estimator` that the task knows; the first is its default."""
     fixed_units: ClassVar[bool] = False
     """Whether all targets have the same units, so that a model can be asked for one of them."""
+    plans_sentences: ClassVar[bool] = False
+    """Whether strategies other than ntp put a token in front of each sentence."""
     counts_part: ClassVar[bool] = False
     """Whether `selection.fit_tokens` says how much is counted."""
 

@@ -16,7 +16,7 @@ from pretrain.config.optimizer import OptimizerConfig
 from pretrain.config.parallel import ParallelConfig
 from pretrain.config.profile import ProfileConfig
 from pretrain.config.run import RunConfig
-from pretrain.config.selection import Criterion, SelectionConfig
+from pretrain.config.selection import OF_PLANS, Criterion, SelectionConfig
 from pretrain.config.training import TrainingConfig
 from pretrain.errors import ConfigError
 
@@ -59,6 +59,7 @@ class Config(BaseSettings):
                 f"selection.strategy {selection.strategy} is not known to data.task "
                 f"{data.task}; use {', '.join(data.strategies)}"
             )
+        self._check_plans()
         if selection.any_order:
             self.selection = selection = self._checked_any_order()
         if "estimator" not in selection.model_fields_set:
@@ -73,6 +74,19 @@ class Config(BaseSettings):
         if thin and "correction" not in selection.model_fields_set:
             self.selection = self.selection.model_copy(update={"correction": "leave_one_out"})
         return self
+
+    def _check_plans(self) -> None:
+        """Refuse what is said of tokens in front of sentences where there are none."""
+        data, selection = self.data, self.selection
+        if data.plans_sentences and selection.strategy != "ntp":
+            return
+        where = f"selection.strategy {selection.strategy} of data.task {data.task}"
+        for name in OF_PLANS:
+            if (value := getattr(selection, name)) != type(selection).model_fields[name].default:
+                raise ValueError(
+                    f"selection.{name} {value} is of no use to {where}, which puts no token in "
+                    "front of a sentence; leave it out"
+                )
 
     def _checked_any_order(self) -> SelectionConfig:
         """The section, with how sets are decoded: of them a model writes what it is surest of.

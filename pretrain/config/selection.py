@@ -30,6 +30,10 @@ TABLELESS = ("v_information", *registry.ORDER_ESTIMATORS)
 Decoding = Literal["natural", "criterion", "adaptive"]
 OF_ANY_ORDER = ("criterion", "draw", "anneal_to", "decode")
 """Fields that only strategy any_order has a use for."""
+OF_PLANS = (
+    "plan_candidates", "plan_temperature", "plan_slot", "plan_share", "plan_draws", "plan_chain",
+)  # fmt: skip
+"""Fields that only texts with a token in front of sentences have a use for."""
 
 
 class SelectionConfig(Section):
@@ -71,7 +75,8 @@ class SelectionConfig(Section):
     fixed: tuple[NonNegativeInt, ...] | None = None
     """Order for strategy fixed: a permutation of the units, numbered from the most significant."""
     seed: NonNegativeInt = 0
-    """Seed of strategy random, and of the decoders of estimator any_order."""
+    """Seed of strategy random, of plans that are drawn, and of the decoders of estimator
+    any_order."""
     fit_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     """Model FLOPs that estimator any_order may take, at most, as a share of those of the run."""
     criterion: Criterion = "max_mi"
@@ -93,6 +98,25 @@ class SelectionConfig(Section):
     """The order that answers are written in for the score that counts: natural, the criterion's, or
     the unit that the model is surest of next; as anneal_to, or natural, if not given. Evaluations
     have the scores of all three. A model of sets of labels writes the surest (any_order)."""
+    plan_candidates: PositiveInt = 1
+    """Of how many best tokens of a sentence, each counted once, the one in front of it is drawn,
+    anew in each pass over the text; 1 takes the best (text with max_mi or min_mi)."""
+    plan_temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    """A token with one bit more is 2^(1 / temperature) times as likely to be drawn; all candidates
+    alike if not given (plan_candidates above 1)."""
+    plan_slot: bool = False
+    """The selected token leaves its place, where <blank> stands for it, instead of being written
+    twice (text)."""
+    plan_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the training sentences that have a token in front of them, drawn anew in each pass
+    over the text; the others stand as they are (text)."""
+    plan_draws: Annotated[int, Field(ge=1, le=256)] = 4
+    """Tokens that are drawn for each held-out sentence, where there is a choice; each draw is an
+    evaluation. Bounds are given for 1, 4, 16 and 64 as far as there are so many (text)."""
+    plan_chain: bool = False
+    """Also sum over the candidates of one held-out sentence after the other, a tighter bound: as
+    many more evaluations as a sentence has candidates, times the most sentences of a window
+    (text with plan_candidates above 1)."""
     chunk_tokens: Annotated[int, Field(ge=1024)] = 1_048_576
     """Tokens that each rank contributes to one exchange while counting."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 4.0
@@ -150,6 +174,32 @@ class SelectionConfig(Section):
                     f"selection.{name} {value} is of no use to selection.strategy "
                     f"{self.strategy}; leave it out, or use any_order"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _plans_drawn(self) -> SelectionConfig:
+        many = self.plan_candidates > 1
+        if many and self.strategy not in FITTED_STRATEGIES:
+            raise ValueError(
+                f"selection.plan_candidates {self.plan_candidates} is of no use to "
+                f"selection.strategy {self.strategy}, which has no scores; leave it out, or use "
+                "max_mi or min_mi"
+            )
+        if self.plan_temperature is not None and not many:
+            raise ValueError(
+                f"selection.plan_temperature {self.plan_temperature} is of no use where one token "
+                "is the candidate; leave it out, or set selection.plan_candidates above 1"
+            )
+        if self.plan_chain and not many:
+            raise ValueError(
+                "selection.plan_chain true sums over the candidates of each sentence, which are "
+                "one token, or all; leave it out, or set selection.plan_candidates above 1"
+            )
+        if self.plan_slot and self.strategy == "blank":
+            raise ValueError(
+                "selection.plan_slot true: strategy blank has no token that could leave its place; "
+                "leave it out"
+            )
         return self
 
     @model_validator(mode="after")

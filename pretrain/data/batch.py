@@ -233,6 +233,12 @@ class Sampler:
             chosen[here] = self._order(int(epoch))[positions[here] % self.examples]
         return chosen
 
+    def epochs(self, step: int, rank: int, ranks: int) -> np.ndarray:
+        """[share] int64 how often each of the examples of :meth:`indices` was drawn before."""
+        share = self.global_batch // ranks
+        first = step * self.global_batch + rank * share
+        return np.arange(first, first + share) // self.examples
+
     def state(self, step: int) -> dict[str, Any]:
         """What a checkpoint after `step` steps has to say of it, as JSON values: nothing here."""
         return {}

@@ -143,11 +143,8 @@ class BlendSampler(Sampler):
     def indices(self, step: int, rank: int, ranks: int) -> np.ndarray:
         """Sequences of data-parallel rank `rank` of `ranks` at `step`, among those of all sources;
         shares of a step are dealt out as :meth:`pretrain.data.batch.Sampler.indices` does."""
-        share = self.global_batch // ranks
-        first = (step - self.since) * self.global_batch + rank * share
-        source, place = self.blend.at(np.arange(first, first + share))
-        place += self.given[source]
-        chosen = np.empty(share, dtype=np.int64)
+        source, place = self._drawn(step, rank, ranks)
+        chosen = np.empty(len(place), dtype=np.int64)
         for number, each in enumerate(self.sources):
             epochs, within = np.divmod(place, each.sequences)
             here = source == number
@@ -156,6 +153,18 @@ class BlendSampler(Sampler):
                 key = self.seed, each.fingerprint, epoch
                 chosen[taken] = each.first + permuted(within[taken], each.sequences, *key)
         return chosen
+
+    def epochs(self, step: int, rank: int, ranks: int) -> np.ndarray:
+        """[share] int64 how often each of the sequences of :meth:`indices` was drawn before."""
+        source, place = self._drawn(step, rank, ranks)
+        return place // np.array([each.sequences for each in self.sources])[source]
+
+    def _drawn(self, step: int, rank: int, ranks: int) -> tuple[np.ndarray, np.ndarray]:
+        """([share] source of each sequence of a rank, [share] how many it gave before)."""
+        share = self.global_batch // ranks
+        first = (step - self.since) * self.global_batch + rank * share
+        source, place = self.blend.at(np.arange(first, first + share))
+        return source, place + self.given[source]
 
     def consumed(self, step: int) -> np.ndarray:
         """[K] sequences that each source has given after `step` steps."""

@@ -82,6 +82,10 @@ class PassingSampler(Sampler):
         """Those of the batch that the step sees."""
         return self.sampler.indices(self.passed.batch_of(step), rank, ranks)
 
+    def epochs(self, step: int, rank: int, ranks: int) -> np.ndarray:
+        """See :class:`pretrain.data.batch.Sampler`."""
+        return self.sampler.epochs(self.passed.batch_of(step), rank, ranks)
+
     def state(self, step: int) -> dict[str, Any]:
         """That of the sampler of all batches."""
         return self.sampler.state(self.passed.batch_of(step))

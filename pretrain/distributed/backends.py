@@ -6,15 +6,22 @@ and DeepSpeed logs at INFO. Neither reaches the user.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
+
+from pretrain.distributed.lean import (
+    SHARDING,
+    TRACKERS,
+    compiling_later,
+    no_safe_globals,
+    standing_in,
+    without,
+)
+from pretrain.imports import importing
 
 
 def load(device: torch.device) -> None:
@@ -29,13 +36,11 @@ def load(device: torch.device) -> None:
     # Without Transformer Engine, overlapping communication needs one hardware queue.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), compiling_later():
-        warnings.simplefilter("ignore")
-        import deepspeed
-        import deepspeed.ops
-        import deepspeed.runtime.zero.muon.muon_optimizer  # or ZeRO does when an engine is built
-        import megatron.core.models.gpt
-        import megatron.core.pipeline_parallel  # noqa: F401
+    if "megatron.core.models.gpt" not in sys.modules:
+        with importing():
+            _import_both(device)
+    import deepspeed
+
     # Names that Megatron-Core and DeepSpeed still use and torch has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -45,33 +50,13 @@ def load(device: torch.device) -> None:
         cpu.install()
 
 
-@contextmanager
-def compiling_later() -> Iterator[None]:
-    """While inside, what `torch.compile` decorates is compiled when it is first called.
+def _import_both(device: torch.device) -> None:
+    with warnings.catch_warnings(), compiling_later(), standing_in(without(TRACKERS)):
+        warnings.simplefilter("ignore")
+        import deepspeed.ops
+        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401  # or an engine of ZeRO does
 
-    Megatron-Core decorates its fused functions while it is imported, DeepSpeed its Muon, which
-    every engine with ZeRO imports. `torch.compile` loads
-    `torch._dynamo` and `torch._inductor` at once, half of the time that all imports take, and most
-    runs call none of these functions.
-    """
-    compile_now = torch.compile
-
-    def compile_later(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-        if function is None:
-            return functools.partial(compile_later, **options)
-
-        @functools.cache
-        def compiled() -> Callable[..., Any]:
-            return compile_now(function, **options)
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return compiled()(*args, **kwargs)
-
-        return call
-
-    torch.compile = compile_later  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.compile = compile_now
+        # On a GPU, Transformer Engine may want what Megatron-Core does without.
+        with standing_in(without(SHARDING) | no_safe_globals() if device.type == "cpu" else {}):
+            import megatron.core.models.gpt
+            import megatron.core.pipeline_parallel  # noqa: F401

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from pretrain.config import Config
-from pretrain.distributed import cpu
 
 LARGEST_BUCKET = 100_000_000
 """Gradients that DeepSpeed reduces at a time, in elements. The buffer of a bucket is allocated in
@@ -74,12 +73,15 @@ def owns_norm(config: Config, data_parallel: int) -> bool:
     )
 
 
-def deepspeed_config(config: Config, data_parallel: int, parameters: int) -> dict[str, Any]:
+def deepspeed_config(
+    config: Config, data_parallel: int, parameters: int, pinned: bool = False
+) -> dict[str, Any]:
     """DeepSpeed's own configuration.
 
     Args:
         data_parallel: ranks that ZeRO shards over.
         parameters: held by this rank before ZeRO shards them.
+        pinned: whether offloaded state lies in pinned memory, which CUDA copies from faster.
     """
     stage = zero_stage(config, data_parallel)
     precision, offload = config.training.precision, config.parallel.offload
@@ -96,9 +98,9 @@ def deepspeed_config(config: Config, data_parallel: int, parameters: int) -> dic
     if own and stage:
         zero["compute_grad_norm"] = False
     if offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": cpu.has_cuda()}
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": pinned}
     if offload == "parameters":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": cpu.has_cuda()}
+        zero["offload_param"] = {"device": "cpu", "pin_memory": pinned}
     settings: dict[str, Any] = {
         "train_batch_size": config.training.global_batch,
         # Micro-batches are counted here; to DeepSpeed a step is one.

@@ -32,8 +32,9 @@ from pretrain.model.attention import Norm, SdpaCoreAttention, document_mask
 from pretrain.model.initialise import initialise, mark_split
 from pretrain.model.linear import ColumnLinear, RowLinear
 from pretrain.model.order_embedding import OrderEmbedding
-from pretrain.objectives.base import LossHead, Objective, Targets, objective_of
-from pretrain.objectives.cross_entropy import CrossEntropy
+from pretrain.objectives.base import Objective, objective_of
+from pretrain.objectives.head import Targets
+from pretrain.objectives.plain import CrossEntropy
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -80,7 +81,7 @@ class GPT(GPTModel):
         if self.post_process:
             place = self.pg_collection.tp, self.config.sequence_parallel
             self.loss_head = objective.head(*place, self.output_weight)
-            self.nats_head = LossHead(CrossEntropy(), *place)
+            self.nats_head = CrossEntropy().head(*place, self.output_weight)
 
     @property
     def output_weight(self) -> Tensor:

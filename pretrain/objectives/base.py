@@ -2,40 +2,25 @@
 
 A training step minimises (sum over all tokens of all ranks) / (count over all ranks). The model
 calls the objective on its last stage, the loader hands it its fields, the planner asks for its
-formulas. Shapes: n tokens, h hidden, v vocabulary rows of this rank, b sequences, s positions.
+formulas, for which no torch is imported. Shapes: n tokens, h hidden, v vocabulary rows of this
+rank, b sequences, s positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import cast
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from pretrain import registry
 from pretrain.config import Config
 from pretrain.config.objective import Weighting
 from pretrain.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class Targets:
-    """What the last stage compares with, each [b, s].
-
-    Attributes:
-        labels: int64, the token after each input.
-        mask: float32, 1 where the label counts.
-        fields: the objective's own, by name.
-        positions: int64 place of each input in its document; None where each sequence is one.
-    """
-
-    labels: Tensor
-    mask: Tensor
-    fields: Mapping[str, Tensor] = field(default_factory=dict)
-    positions: Tensor | None = None
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -136,12 +121,13 @@ class Objective:
         Raises:
             UserError: a field holds what it must not.
         """
-        return float(mask.sum(dtype=torch.float64))
+        return float(mask.double().sum())
 
     def head(
         self, group: dist.ProcessGroup, sequence_parallel: bool, like: Tensor
     ) -> torch.nn.Module:
-        """The module at the end of the last stage, called as :class:`LossHead` is.
+        """The module at the end of the last stage, called as
+        :class:`pretrain.objectives.head.LossHead` is.
 
         One with weights of its own overrides this. They are split by rows of the vocabulary, as
         :class:`pretrain.objectives.second_head.SecondHead` has them, or are the same on all
@@ -150,7 +136,9 @@ class Objective:
         Args:
             like: this rank's rows of the output projection, [v, h], the pattern of another one.
         """
-        return LossHead(self, group, sequence_parallel)
+        from pretrain.objectives.head import LossHead
+
+        return LossHead(self.loss_sum, group, sequence_parallel)
 
     def matrices(self, hidden: int, rows: int) -> tuple[int, ...]:
         """Elements of each matrix of its own on a rank with `rows` of the vocabulary."""
@@ -181,50 +169,3 @@ def objective_of(config: Config) -> Objective:
         settings.coefficient, settings.window, settings.weighting
     )
     return cast(Objective, made)
-
-
-class LossHead(torch.nn.Module):
-    """An objective as a module without parameters, so that hooks can be attached to it.
-
-    The weight belongs to the output layer or, tied, to the embedding.
-    """
-
-    def __init__(
-        self, objective: Objective, group: dist.ProcessGroup, sequence_parallel: bool
-    ) -> None:
-        super().__init__()
-        self.objective = objective
-        self.group = group
-        self.sequence_parallel = sequence_parallel
-
-    def forward(self, hidden_sbh: Tensor, weight: Tensor, *, targets: Targets) -> Tensor:
-        """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism), weight [v, h] ->
-        summed loss, fp32 scalar.
-        """
-        return self.objective.loss_sum(
-            self.whole(hidden_sbh),
-            weight,
-            flat(targets.labels),
-            flat(targets.mask),
-            {name: flat(values) for name, values in targets.fields.items()},
-            self.group,
-        )
-
-    def whole(self, hidden_sbh: Tensor) -> Tensor:
-        """hidden [s, b, h] ([s / tensor, b, h] under sequence parallelism) -> [n, h], the same on
-        all tensor-parallel ranks; the gradients that they have of it are summed."""
-        from megatron.core.tensor_parallel import (
-            copy_to_tensor_model_parallel_region,
-            gather_from_sequence_parallel_region,
-        )
-
-        if self.sequence_parallel:
-            hidden_sbh = gather_from_sequence_parallel_region(hidden_sbh, group=self.group)
-        else:
-            hidden_sbh = copy_to_tensor_model_parallel_region(hidden_sbh, group=self.group)
-        return hidden_sbh.reshape(-1, hidden_sbh.size(-1))
-
-
-def flat(values: Tensor) -> Tensor:
-    """[b, s, ...] -> [n, ...], in the order of hidden states [s, b, h]."""
-    return values.transpose(0, 1).flatten(0, 1)

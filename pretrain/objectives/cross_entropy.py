@@ -8,23 +8,20 @@ of each, h hidden, v vocabulary rows of this rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pretrain.objectives.base import Objective, Piece
+from pretrain.objectives.blocks import block_tokens
 from pretrain.products import product
 
 Term = Callable[[Tensor, Tensor], Tensor]
 """What is added to the loss of each token [n]: a function of log Z [n], the log of the sum of
 exponentiated logits over the whole vocabulary, and of the token's nats [n]."""
 
-# Logits held at a time. On a CPU a block stays in the cache (measured: 4 to 16 Mi elements
-# are fastest); on a GPU blocks feed whole kernels.
-BLOCK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 27}
 LEAVES_OUT = frozenset({"cpu"})
 """Devices on which tokens that do not count have no logits computed. How many do is known to the
 device alone: elsewhere the host would wait for it in every micro-batch."""
@@ -49,7 +46,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         shares_nk: Tensor | None,
     ) -> Tensor:
         tokens, rows = hidden_nh.size(0), weight_vh.size(0)
-        block = max(64, BLOCK_ELEMENTS.get(hidden_nh.device.type, 1 << 27) // rows)
+        block = block_tokens(hidden_nh.device.type, rows)
         wants_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         parallel = group is not None and dist.get_world_size(group) > 1
         first_row = dist.get_rank(group) * rows if parallel else 0
@@ -161,43 +158,3 @@ def linear_cross_entropy(
         hidden_nh, weight_vh, labels_nk, mask_n, group, term, shares_nk
     )
     return loss
-
-
-class CrossEntropy(Objective):
-    """Cross entropy in nats of the labels that count, per label.
-
-    A variant of it overrides :meth:`term` (something to add to the loss of a token) or
-    :meth:`weights` (how much a token counts).
-    """
-
-    term: Callable[[Tensor, Tensor], Tensor] | None = None
-
-    def weights(self, mask: Tensor, fields: Mapping[str, Tensor]) -> Tensor:
-        """How much each token counts, float32 of the mask's shape."""
-        return mask
-
-    def loss_sum(
-        self,
-        hidden_nh: Tensor,
-        weight_vh: Tensor,
-        labels_n: Tensor,
-        mask_n: Tensor,
-        fields: Mapping[str, Tensor],
-        group: dist.ProcessGroup | None,
-    ) -> Tensor:
-        """See :meth:`pretrain.objectives.base.Objective.loss_sum`."""
-        weights = self.weights(mask_n, fields)
-        return linear_cross_entropy(hidden_nh, weight_vh, labels_n, weights, group, self.term)
-
-    def kept_bytes(self, piece: Piece) -> int:
-        """Gradients, which are there after the forward pass: n h of the hidden states, h v of the
-        weight."""
-        return piece.width * piece.hidden * (piece.tokens + piece.rows)
-
-    def working_bytes(self, piece: Piece) -> int:
-        """A block of logits in fp32, beside it in the model's precision, and the fp32 gradient of
-        the weight: beside its copy in the model's precision, or with the next block's part."""
-        block = min(piece.tokens, max(64, BLOCK_ELEMENTS[piece.device] // piece.rows))
-        reduced = piece.width < 4
-        weight = 4 * piece.rows * piece.hidden if reduced or block < piece.tokens else 0
-        return block * piece.rows * (4 + (piece.width if reduced else 0)) + weight

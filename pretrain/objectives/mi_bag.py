@@ -33,7 +33,7 @@ from torch import Tensor
 
 from pretrain.config.objective import Weighting
 from pretrain.errors import UserError
-from pretrain.objectives.base import Targets
+from pretrain.objectives.head import Targets
 from pretrain.objectives.second_head import TokensAhead, following, gathered, tokens_ahead
 
 INFORMATION, PMI = "information", "pmi"

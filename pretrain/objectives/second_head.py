@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import pad
 
-from pretrain.objectives.base import LossHead, Piece, Targets, flat
-from pretrain.objectives.cross_entropy import CrossEntropy, linear_cross_entropy
+from pretrain.objectives.base import Piece
+from pretrain.objectives.cross_entropy import linear_cross_entropy
+from pretrain.objectives.head import LossHead, Targets, flat
+from pretrain.objectives.plain import CrossEntropy
 
 WORKING = 32
 """Bytes of a token ahead while the targets of a micro-batch are made, at most: ids and their copy,
@@ -64,7 +66,7 @@ class TokensAhead(CrossEntropy):
 
 
 class SecondHead(LossHead):
-    """Both heads of :class:`TokensAhead`, called as :class:`pretrain.objectives.base.LossHead` is.
+    """Both heads of :class:`TokensAhead`, called as :class:`pretrain.objectives.head.LossHead` is.
 
     Attributes:
         weight: [v, h], this rank's rows of the second unembedding.
@@ -79,7 +81,7 @@ class SecondHead(LossHead):
     ) -> None:
         from megatron.core.tensor_parallel import set_tensor_model_parallel_attributes
 
-        super().__init__(objective, group, sequence_parallel)
+        super().__init__(objective.loss_sum, group, sequence_parallel)
         self.ahead = objective
         self.weight = Parameter(torch.empty_like(like.detach()))
         set_tensor_model_parallel_attributes(self.weight, True, 0, 1)

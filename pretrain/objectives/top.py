@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pretrain.objectives.base import Targets
+from pretrain.objectives.head import Targets
 from pretrain.objectives.second_head import TokensAhead, first_of, tokens_ahead
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pretrain.errors import UserError
 from pretrain.objectives.base import Piece
-from pretrain.objectives.cross_entropy import CrossEntropy
+from pretrain.objectives.plain import CrossEntropy
 
 FIELD = "weight"
 

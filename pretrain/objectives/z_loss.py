@@ -5,9 +5,12 @@ Chowdhery et al., PaLM (arXiv 2204.02311), section 5; the default coefficient is
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from pretrain.objectives.cross_entropy import CrossEntropy
+from pretrain.objectives.plain import CrossEntropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ZLoss(CrossEntropy):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from pretrain.optimizers.base import Optimizer, decay_groups
+
+if TYPE_CHECKING:
+    import torch
 
 
 class AdamW(Optimizer):
@@ -16,8 +17,10 @@ class AdamW(Optimizer):
 
     def build(self, module: torch.nn.Module) -> torch.optim.Optimizer:
         """See :meth:`pretrain.optimizers.base.Optimizer.build`."""
+        from pretrain.optimizers.eager import EagerAdamW
+
         settings = self.settings
-        return torch.optim.AdamW(
+        return EagerAdamW(
             decay_groups(module, settings.weight_decay),
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pretrain import registry
 from pretrain.config import Config, OptimizerConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 STEP = "step"
 """Name, in the state of each tensor, of the updates made: an fp32 scalar on its device."""
@@ -49,6 +50,8 @@ class Optimizer:
 
     def state_of(self, built: Any, key: Tensor) -> dict[str, Tensor]:
         """What is kept of one tensor, as the first step makes it where there is none yet."""
+        import torch
+
         kept = built.state[key]
         if STEP not in kept:
             kept[STEP] = torch.zeros((), dtype=torch.float32, device=key.device)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pretrain.optimizers.base import STEP, Optimizer, decay_groups
+from pretrain.optimizers.eager import EagerOptimizer
 
 MOMENT = "exp_avg"
 
@@ -37,7 +38,7 @@ class Lion(Optimizer):
         )
 
 
-class LionSteps(torch.optim.Optimizer):
+class LionSteps(EagerOptimizer):
     """The update, by torch's operations on lists of tensors.
 
     Args:

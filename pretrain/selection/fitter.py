@@ -13,11 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.config import TABLELESS, Config, SelectionConfig
 from pretrain.errors import ConfigError, UserError
@@ -33,6 +31,10 @@ from pretrain.selection.table.manifest import Manifest
 from pretrain.selection.table.positions import Content, counts_of
 from pretrain.selection.table.sharding import BudgetError
 from pretrain.spans import span, tick
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 Selecting = TypeVar("Selecting", bound=Selector, covariant=True)
 """The kind of selector that a task has."""
@@ -292,6 +294,8 @@ def counting_device(settings: SelectionConfig) -> torch.device | None:
     """
     if settings.count_on == "cpu":
         return None
+    import torch
+
     if not torch.cuda.is_available():
         raise ConfigError("selection.count_on gpu: no CUDA device is visible; set it to cpu")
     return torch.device("cuda", torch.cuda.current_device())

@@ -10,14 +10,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Protocol
 
 from pretrain import registry
 from pretrain.files import json_text
 from pretrain.selection.orders.strategies import Order
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 MANY, HEAD, TAIL = 24, 10, 5
 """Of more units than MANY, a table shows the first HEAD and the last TAIL."""
@@ -134,9 +134,12 @@ class Selector(Protocol):
 
 def share(selection: Selection | None, group: dist.ProcessGroup) -> Selection:
     """Hand a reader's selection (rank 0 of `group`) to the other ranks of its model copy."""
-    if dist.get_world_size(group) == 1:
+    if group.size() == 1:
         assert selection is not None
         return selection
+    import torch
+    import torch.distributed as dist
+
     source = dist.get_global_rank(group, 0)
     text = selection.to_json().encode() if selection is not None else b""
     length = torch.tensor([len(text)])

@@ -2,7 +2,6 @@
 Megatron-Core, and all that trains."""
 
 import torch
-import torch._dynamo  # by every optimizer when it is built
 
 from pretrain.distributed import backends
 

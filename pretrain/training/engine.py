@@ -29,7 +29,8 @@ from pretrain.distributed.zero import (
     zero_stage,
 )
 from pretrain.model.gpt import GPT, document_inputs, seed_dropout
-from pretrain.objectives.base import Targets, objective_of
+from pretrain.objectives.base import objective_of
+from pretrain.objectives.head import Targets
 from pretrain.optimizers.base import optimizer_of
 from pretrain.spans import span
 from pretrain.training import gradients
@@ -86,7 +87,9 @@ class Engine:
             self.deepspeed, self.optimizer, _, _ = deepspeed.initialize(
                 model=chunks,
                 optimizer=optimizer,
-                config=deepspeed_config(config, topology.data.size, held),
+                config=deepspeed_config(
+                    config, topology.data.size, held, topology.device.type == "cuda"
+                ),
                 mpu=topology.mpu,
                 dist_init_required=False,
             )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-
-from pretrain.distributed.topology import Topology
 from pretrain.errors import UserError
-from pretrain.tasks.base import Task
+
+if TYPE_CHECKING:
+    from pretrain.distributed.topology import Topology
+    from pretrain.tasks.base import Task
 
 FINGERPRINTS = "fingerprints"
 """Under this name they stand in a checkpoint's small state, and in result.json."""
@@ -63,6 +63,8 @@ def check_same_data(state: Mapping[str, Any], now: Mapping[str, str], source: Pa
     Raises:
         UserError: on every rank, with what differs and the way out.
     """
+    import torch.distributed as dist
+
     before = known(state)
     different = [
         f"{NAMES.get(name, name)} was {before[name][:12]} and is {value[:12]}"

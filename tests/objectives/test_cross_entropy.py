@@ -5,7 +5,7 @@ from torch.nn.functional import cross_entropy
 
 from pretrain.config import load_config
 from pretrain.distributed import topology
-from pretrain.objectives import cross_entropy as module
+from pretrain.objectives import blocks as module
 from pretrain.objectives.cross_entropy import linear_cross_entropy
 from pretrain.testing.processes import run_gang
 

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from pretrain.config import Config, load_config
 from pretrain.distributed import topology
 from pretrain.errors import ConfigError, UserError
-from pretrain.objectives import cross_entropy as module
+from pretrain.objectives import blocks as module
 from pretrain.objectives.base import objective_of
 from pretrain.objectives.cross_entropy import linear_cross_entropy
 from pretrain.objectives.weighted import WeightedCrossEntropy

@@ -13,10 +13,11 @@ from pretrain.config import load_config
 from pretrain.distributed import topology
 from pretrain.errors import ConfigError, UserError
 from pretrain.model.flops import model_cost
-from pretrain.objectives import cross_entropy as module
-from pretrain.objectives.base import Targets, objective_of
-from pretrain.objectives.cross_entropy import CrossEntropy
+from pretrain.objectives import blocks as module
+from pretrain.objectives.base import objective_of
+from pretrain.objectives.head import Targets
 from pretrain.objectives.mi_bag import WeightedBag
+from pretrain.objectives.plain import CrossEntropy
 from pretrain.objectives.top import TokenOrder
 from pretrain.planning import make_plan
 from pretrain.planning.layout import Layout as Planned

@@ -46,7 +46,7 @@ def saved_and_planned(config: Any) -> tuple[int, int]:
     """Bytes that a forward pass of this rank keeps for its backward pass, and the plan's."""
     with topology.start(config) as here:
         from pretrain.model.gpt import DTYPES, build, document_inputs
-        from pretrain.objectives.base import Targets
+        from pretrain.objectives.head import Targets
 
         dtype = DTYPES[config.training.precision]
         (chunk,) = build(config, here, VOCABULARY).to(dtype)

@@ -13,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from pretrain.progress import progress_bar
 from pretrain.ragged import Documents
 from pretrain.tasks.multilabel.config import MultilabelData
 from pretrain.tasks.multilabel.data import LabelledExamples, Multilabel, split
-from pretrain.tasks.multilabel.scores import MANY, LabelCounts, count_labels
+
+if TYPE_CHECKING:
+    from pretrain.tasks.multilabel.scores import LabelCounts
 
 THRESHOLD = 0.5
 
@@ -105,6 +107,8 @@ def scores(chances: np.ndarray, actual: Documents, length: float) -> dict[str, f
         length: labels per text for `_at_length`; of the training texts, so that nothing is taken
             from the held-out labels.
     """
+    from pretrain.tasks.multilabel.scores import MANY, count_labels
+
     ways = {
         "": over(chances, THRESHOLD),
         "_at_length": over(chances, threshold_of(chances, length)),

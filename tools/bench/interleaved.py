@@ -13,13 +13,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from pretrain import registry
+from pretrain.config import Config
 from pretrain.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 WARM_UP = 3
 MIB = 2**20
@@ -74,6 +77,8 @@ class Orders:
 
     def step_done(self) -> bool:
         """Whether another step is wanted. At the end of a turn it answers and waits."""
+        import torch
+
         self.left -= 1
         if self.left > 0:
             return True
@@ -99,8 +104,27 @@ class Orders:
             step()
 
     def _memory(self) -> Memory:
+        import torch
+
         device = round(torch.cuda.max_memory_allocated() / MIB, 1) if self.cuda else None
         return Memory(resident("VmHWM"), self.before_model, device)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A function that trains by a configuration, imported by the process that calls it alone.
+
+    Attributes:
+        entry: `module:function`.
+        options: arguments of it beside the configuration and the orders.
+    """
+
+    entry: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, config: Config, orders: Orders) -> None:
+        """Train as `config` says until `orders` want no more steps."""
+        registry.load(self.entry)(config, orders, **self.options)
 
 
 Run = Callable[[Orders], None]

@@ -53,7 +53,6 @@ from pretrain.errors import UserError
 from pretrain.files import json_text
 from pretrain.paths import path_argument
 from tools import preprocess_data
-from tools.bench.cooccurrence import natural_corpus
 from tools.bench.rounds import extremes, median, ratios, significant, take_turns
 
 SIZE = 16_000
@@ -65,6 +64,8 @@ ROUTES = ("ours", "pool", "datasets_map")
 
 def sentences_of(paths: Sequence[Path]) -> list[str]:
     """All sentences of files, or of Python's own documentation where there are none."""
+    from tools.bench.cooccurrence import natural_corpus
+
     if paths:
         texts = [text for path in paths for text in read_texts(path)]
     else:

@@ -15,19 +15,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import linear
-
 from pretrain.console import run_program
 from pretrain.files import json_text
-from pretrain.products import product
 from tools.bench.rounds import Route, clocked, extremes, median, ratios, take_turns
 
 SHAPES = "1280x128x384,1280x128x512,1280x512x128,1280x128x16,2048x256x1024,2048x256x8192"
 """Layers of the smoke configuration, and of the benchmark of the training step."""
 LEAST_SECONDS = 0.02
-Work = Callable[[], Tensor]
+Work = Callable[[], object]
 
 
 def shapes(text: str) -> list[tuple[int, int, int]]:
@@ -40,6 +35,11 @@ def shapes(text: str) -> list[tuple[int, int, int]]:
 
 def works(n: int, k: int, m: int) -> dict[str, dict[str, Work]]:
     """What is compared, by product and side."""
+    import torch
+    from torch.nn.functional import linear
+
+    from pretrain.products import product
+
     x_nk, weight_mk, bias_m, grad_nm = (
         torch.randn(*size) for size in ((n, k), (m, k), (m,), (n, m))
     )
@@ -114,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--shapes", type=shapes, default=SHAPES, help="tokens x in x out, with commas"
     )
     options = parser.parse_args(argv)
+    import torch
+
     torch.set_num_threads(max(1, options.threads))
     torch.manual_seed(0)
     found = [measure(shape, max(1, options.rounds)) for shape in options.shapes]

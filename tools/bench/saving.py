@@ -22,12 +22,10 @@ from tqdm import tqdm
 
 from pretrain.config import Config, ParallelConfig, load_config
 from pretrain.console import run_program
-from pretrain.distributed import topology as topologies
 from pretrain.errors import UserError
 from pretrain.files import json_text, write_text
 from pretrain.paths import path_argument
 from pretrain.training.checkpoint.manifest import Manifest, newest_first
-from tools.bench.subject import ALONE, TOKENIZER, batch_of
 
 WAYS = {"at once": False, "beside": True}
 QUIET_STEPS = 3
@@ -50,6 +48,9 @@ class Save:
 
 def measure(config: Config, rounds: int, folder: Path) -> dict[str, Any]:
     """Saves of both ways in turns, and steps alone before each."""
+    from pretrain.distributed import topology as topologies
+    from tools.bench.subject import ALONE, TOKENIZER, batch_of
+
     with topologies.start(config, ALONE) as topology:
         from pretrain.model.gpt import build
         from pretrain.optimizers.base import updates_of

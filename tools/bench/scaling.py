@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
-
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.console import run_program
 from pretrain.distributed.ranks import free_port
@@ -30,8 +28,7 @@ from pretrain.files import json_text
 from pretrain.testing.forks import environment
 from tools.bench.interleaved import Side, contest
 from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
-from tools.bench.subject import run_ours
-from tools.bench.train_step import SHAPES, changed, counts, listed
+from tools.bench.train_step import OURS, SHAPES, changed, counts, listed
 
 ONE = "1 process"
 
@@ -81,7 +78,7 @@ def side_of(config: Config, layout: Layout, processes: int, weak: bool) -> Side:
     if parallel.get("pipeline", 1) > 1 and config.training.micro_batch is None:
         training["micro_batch"] = 1
     one = changed(config, {"parallel": parallel, "training": training})
-    run = partial(run_ours, one)
+    run = partial(OURS, one)
     if not layout.together:
         return Side([(run, environment(0, 1, free_port())) for _ in range(processes)])
     one.check_layout(processes)
@@ -110,6 +107,8 @@ def measure(
     config: Config, names: Sequence[str], processes: Sequence[int], rounds: int, steps: int
 ) -> dict[str, Any]:
     """Strong scaling, then weak scaling."""
+    import torch
+
     result: dict[str, Any] = {}
     for kind in ("strong", "weak"):
         sides = sides_of(config, names, processes, kind == "weak")

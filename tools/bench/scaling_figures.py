@@ -26,7 +26,6 @@ from pretrain.files import json_text
 from pretrain.planning import Machine, Plan, make_plan
 from pretrain.planning.step_time import bubble_fraction
 from pretrain.selection.table.traffic import Work, query_bytes
-from pretrain.training.health.heartbeat import STAGGERED_RANKS
 from pretrain.training.health.liveness import Beat
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -99,6 +98,8 @@ class Run:
 
 def job_of(ranks: int) -> Job:
     """Figures that follow from the number of ranks alone."""
+    from pretrain.training.health.heartbeat import STAGGERED_RANKS
+
     interval = max(1.0, ranks / STAGGERED_RANKS)
     beat = len(BEAT.to_json())
     # Every rank says one beat and hears the first rank's; the first hears all.

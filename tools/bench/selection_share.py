@@ -15,26 +15,23 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pretrain.config import Config, load_config
 from pretrain.console import run_program
-from pretrain.data.batch import Batch, Sampler
-from pretrain.data.loader import BatchFeed
-from pretrain.distributed import topology as topologies
 from pretrain.distributed.ranks import Ranks
 from pretrain.files import json_text
 from pretrain.ragged import Documents, Examples, stream_of
 from pretrain.run_files import METRICS
-from pretrain.selection.estimators.pointwise import Pointwise, Scorer
 from pretrain.selection.orders.transforms import Insert
 from pretrain.selection.selector import Selection
-from pretrain.selection.table.counts import count_pairs, window
-from pretrain.tasks.text.batches import PackedBatches
 from pretrain.tasks.text.data import Text
-from pretrain.tasks.text.selection import Chooser
+
+if TYPE_CHECKING:
+    from pretrain.data.batch import Batch
+    from pretrain.tasks.text.batches import PackedBatches
 
 ALONE = Ranks("none", 0, 1, 0, 1)
 SENTENCE = 20
@@ -63,6 +60,12 @@ def bench_config(vocabulary: int, threads: int) -> Config:
 
 def planned_text(tokens: np.ndarray, vocabulary: int, config: Config) -> PackedBatches:
     """The text, its fitted table and the source of batches."""
+    from pretrain.data.batch import Sampler
+    from pretrain.selection.estimators.pointwise import Pointwise, Scorer
+    from pretrain.selection.table.counts import count_pairs, window
+    from pretrain.tasks.text.batches import PackedBatches
+    from pretrain.tasks.text.selection import Chooser
+
     whole = tokens[: len(tokens) // SENTENCE * SENTENCE]
     sentences = Documents.from_rows(whole.reshape(-1, SENTENCE))
     size = vocabulary + SPECIALS
@@ -103,6 +106,9 @@ def measure_share(
         config: another model and batch than :func:`bench_config`, whose vocabulary has room for
             SPECIALS more.
     """
+    from pretrain.data.loader import BatchFeed
+    from pretrain.distributed import topology as topologies
+
     config = config or bench_config(vocabulary, threads)
     with topologies.start(config, ALONE) as topology, tempfile.TemporaryDirectory() as folder:
         from pretrain.model.flops import model_cost

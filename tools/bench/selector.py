@@ -35,25 +35,21 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from pretrain.console import run_program
-from pretrain.distributed.cpu import keep_freed_memory
 from pretrain.errors import UserError
 from pretrain.files import json_text
 from pretrain.paths import path_argument
 from pretrain.ragged import Documents
-from pretrain.selection.estimators.pointwise import Pointwise, Scorer
-from pretrain.selection.table.counts import DEFAULT_BUDGET, ShardedCounts
-from pretrain.selection.table.sharding import Layout, LayoutChoice
-from tools.bench import cooccurrence
-from tools.bench.labels import check_labels, count_labels, labelled_paragraphs
 from tools.bench.rounds import Route, clocked, take_turns
-from tools.bench.selector_summary import in_words, machine, plans, summary
-from tools.bench.two_ranks import Job, TwoRanks, two_ranks
+
+if TYPE_CHECKING:
+    from pretrain.selection.table.counts import ShardedCounts
+    from pretrain.selection.table.sharding import Layout, LayoutChoice
+    from tools.bench.two_ranks import Job, TwoRanks
 
 SIZES = {
     "tokens": (1_000_000, 1000, "words of the text"),
@@ -78,6 +74,11 @@ def checked(job: Job) -> dict[Layout, ShardedCounts]:
     Raises:
         UserError: they differ from scipy's in any cell, or only a part of the table fits.
     """
+    from scipy.sparse import csr_matrix
+
+    from pretrain.selection.table.counts import DEFAULT_BUDGET
+    from tools.bench import cooccurrence
+
     counts = one_document(job, "auto")
     if counts.layout == "top_k":
         raise UserError(
@@ -108,6 +109,8 @@ def query_batches(tokens: np.ndarray) -> list[Documents]:
 
 def query_route(counts: ShardedCounts, tokens: np.ndarray) -> Route:
     """Seconds of one micro-batch: the mean of ten different ones."""
+    from pretrain.selection.estimators.pointwise import Pointwise, Scorer
+
     scorer = Scorer(counts, Pointwise())
     batches = query_batches(tokens)
     scorer(batches[0])
@@ -117,6 +120,8 @@ def query_route(counts: ShardedCounts, tokens: np.ndarray) -> Route:
 
 def baselines(job: Job, folder: Path) -> dict[str, Route]:
     """The other counters; GloVe's, which works in `folder`, where it is on PATH."""
+    from tools.bench import cooccurrence
+
     tokens, size, window = job.tokens, job.vocabulary, job.window
     listed = tokens.tolist()
     routes = {
@@ -136,6 +141,9 @@ def label_routes(text: str, words: int) -> dict[str, Route]:
     Raises:
         UserError: their counts differ.
     """
+    from tools.bench import cooccurrence
+    from tools.bench.labels import check_labels, count_labels, labelled_paragraphs
+
     texts, labels = labelled_paragraphs(text, words)
     check_labels(texts, labels)
     return {
@@ -159,6 +167,10 @@ def measure(text: str, job: Job, rounds: int) -> dict[str, Any]:
     Raises:
         UserError: a count is wrong, or a process ended early.
     """
+    from pretrain.distributed.cpu import keep_freed_memory
+    from tools.bench.selector_summary import machine, plans, summary
+    from tools.bench.two_ranks import two_ranks
+
     keep_freed_memory()
     tables = checked(job)
     layouts = list(tables)
@@ -206,6 +218,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: the corpus cannot be read, a count is wrong, or a process ended early.
     """
+    from tools.bench import cooccurrence
+    from tools.bench.two_ranks import Job
+
     text = cooccurrence.natural_corpus(options.corpus)
     tokens = cooccurrence.words_of(text, options.vocabulary, options.tokens)
     result = measure(text, Job(tokens, options.vocabulary, options.window), options.rounds)
@@ -225,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    from tools.bench.selector_summary import in_words
+
     print(json_text(result) if options.json else in_words(result))
     return 0
 

@@ -3,9 +3,11 @@
     python -m tools.bench.startup [--base COMMIT] [--rounds 5] [--only NAME,...] [--json FILE]
     python -m tools.bench.startup --imports tools.plan
 
-All take turns in one run, each as a process of its own with one thread, so that what counts is the
-ratio. `--base` checks the older commit out into a temporary folder and starts the same programs
-there. `--imports MODULE` lists what importing a module costs instead.
+All take turns in one run, each as a process of its own with one thread, so that what counts are the
+ratios: of seconds from start to exit, of CPU seconds, which other programs on the machine disturb
+less, and of the most memory that a program holds, in MiB. `--base` checks the older commit out into
+a temporary folder and starts the same programs there. `--imports MODULE` lists what importing a
+module costs instead.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +31,8 @@ from pretrain.console import run_program
 from pretrain.errors import UserError
 from pretrain.files import json_text, write_text
 from pretrain.paths import path_argument
-from tools.bench.rounds import Route, clocked, extremes, median, ratios, take_turns
-from tools.comparison.origin import ROOT
+from tools.bench.rounds import Route, extremes, median, ratios, take_turns
+from tools.comparison.commit import ROOT
 
 TORCH = "import torch"
 SMOKE = "configs/smoke/multiplication.yaml"
@@ -50,11 +54,31 @@ HELPED = (
     "show_batch", "train_tokenizer",
 )  # fmt: skip
 PROGRAMS |= {f"{tool} --help": ("-m", f"tools.{tool}", "--help") for tool in HELPED}
+KINDS = ("seconds", "cpu", "mib")
 LISTED = 25
 """Imports that are shown."""
 
 
-def start(program: Sequence[str], root: Path, runs: Path) -> None:
+@dataclass(frozen=True)
+class Cost:
+    """What a program took from start to exit.
+
+    Attributes:
+        seconds: by the clock.
+        cpu: seconds of CPU, its children's that it waited for with them.
+        mib: most memory that it held.
+    """
+
+    seconds: float
+    cpu: float
+    mib: float
+
+
+Costs = dict[str, list[Cost]]
+"""Of each program, in each round."""
+
+
+def start(program: Sequence[str], root: Path, runs: Path) -> Cost:
     """Run a program of the checkout in `root` to its end.
 
     Raises:
@@ -66,10 +90,21 @@ def start(program: Sequence[str], root: Path, runs: Path) -> None:
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(root),
     }  # fmt: skip
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).splitlines()[-5:])
-        raise UserError(f"{' '.join(program)} in {root} ends with {done.returncode}:\n{said}")
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=root, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            said = "\n".join(output.read().decode(errors="replace").splitlines()[-5:])
+            raise UserError(
+                f"{' '.join(program)} in {root} ends with {process.returncode}:\n{said}"
+            )
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 @contextmanager
@@ -94,8 +129,15 @@ def checked_out(commit: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(names: Sequence[str], base: str | None, rounds: int) -> dict[str, Any]:
-    """Seconds of each program, in turns, here and at `base`."""
+def measure(names: Sequence[str], base: str | None, rounds: int) -> Costs:
+    """What each program takes, in turns, here and at `base`."""
+    costs: Costs = {}
+
+    def route(name: str, program: Sequence[str], root: Path, runs: Path) -> float:
+        cost = start(program, root, runs)
+        costs.setdefault(name, []).append(cost)
+        return cost.seconds
+
     with ExitStack() as stack:
         runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         routes: dict[str, Route] = {}
@@ -106,37 +148,47 @@ def measure(names: Sequence[str], base: str | None, rounds: int) -> dict[str, An
             for suffix, root in roots.items():
                 if name == TORCH and suffix:
                     continue
-                program = PROGRAMS[name]
-                routes[name + suffix] = clocked(partial(start, program, root, runs))
-        for route in routes.values():
-            route()  # files are read from the disk, and compiled, once
-        return dict(take_turns(routes, rounds, {}))
+                routes[name + suffix] = partial(route, name + suffix, PROGRAMS[name], root, runs)
+        for once in routes.values():
+            once()  # files are read from the disk, and compiled, once
+        costs.clear()
+        take_turns(routes, rounds, {})
+    return costs
 
 
-def summary(seconds: Mapping[str, list[float]], base: str | None) -> dict[str, Any]:
+def summary(costs: Costs, base: str | None) -> dict[str, Any]:
     """Medians, and ratios to importing torch and to the older commit, round by round."""
     found = {}
-    for name in seconds:
+    kinds = {kind: {n: [getattr(c, kind) for c in each] for n, each in costs.items()}
+             for kind in KINDS}  # fmt: skip
+    for name in costs:
         if base is not None and name.endswith(f" at {base}"):
             continue
-        entry: dict[str, Any] = {"seconds": median(seconds[name])}
-        for key, other in ((TORCH, TORCH), ("base", f"{name} at {base}")):
-            if other in seconds and other != name:
-                each = ratios(dict(seconds), name, other)
-                entry[f"over {key}"] = median(each)
-                entry[f"over {key}, rounds"] = extremes(each)
+        entry: dict[str, Any] = {}
+        for kind, values in kinds.items():
+            entry[kind] = median(values[name])
+            for key, other in ((TORCH, TORCH), ("base", f"{name} at {base}")):
+                if other in values and other != name:
+                    each = ratios(values, name, other)
+                    entry[f"{kind} over {key}"] = median(each)
+                    entry[f"{kind} over {key}, rounds"] = extremes(each)
         found[name] = entry
     return found
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """The same for people."""
-    lines = [f"{'':28} {'seconds':>8} {'/ import torch':>15} {'/ base':>8}"]
+    """The same for people: each kind of cost, over that of importing torch, and over the base's."""
+    heads = "".join(f" {kind:>8} {'/ torch':>8} {'/ base':>7}" for kind in KINDS)
+    lines = [f"{'':28}{heads}"]
     for name, entry in found.items():
-        columns = [
-            f"{entry[key]:.2f}" if key in entry else "-" for key in (f"over {TORCH}", "over base")
-        ]
-        lines.append(f"{name:28} {entry['seconds']:8.2f} {columns[0]:>15} {columns[1]:>8}")
+        line = f"{name:28}"
+        for kind in KINDS:
+            over = [
+                f"{entry[key]:.2f}" if key in entry else "-"
+                for key in (f"{kind} over {TORCH}", f"{kind} over base")
+            ]
+            line += f" {entry[kind]:8.2f} {over[0]:>8} {over[1]:>7}"
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -181,14 +233,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if unknown := [name for name in names if name not in PROGRAMS]:
             raise UserError(f"--only {unknown[0]}: unknown; use {', '.join(PROGRAMS)}")
         names = [TORCH, *(name for name in names if name != TORCH)]
-        seconds = measure(names, options.base, options.rounds)
+        costs = measure(names, options.base, options.rounds)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    found = summary(seconds, options.base)
+    found = summary(costs, options.base)
     print(table(found))
     if options.json:
-        spread = {name: statistics.pstdev(values) for name, values in seconds.items()}
+        spread = {
+            name: statistics.pstdev(cost.seconds for cost in each) for name, each in costs.items()
+        }
         values = {"programs": found, "spread": spread}
         write_text(options.json, json_text(values, indent=2) + "\n")
     return 0

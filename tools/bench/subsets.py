@@ -25,17 +25,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pretrain.console import run_program
 from pretrain.errors import UserError
 from pretrain.files import json_text
-from pretrain.selection.estimators.k_local import k_local_order
-from pretrain.selection.table.blocks import Columns
-from pretrain.selection.table.subsets import count_subsets, spectrum_of
 from tools.bench.rounds import Route, extremes, median, ratios, take_turns
+
+if TYPE_CHECKING:
+    from pretrain.selection.table.blocks import Columns
 
 SIZES = {
     "examples": (1_000_000, 1, "rows"),
@@ -45,7 +45,7 @@ SIZES = {
     "k": (3, 1, "columns that are looked at together"),
     "rounds": (3, 1, "turns of each route"),
 }
-Way = Callable[[np.ndarray, argparse.Namespace], Iterator[tuple[Columns, Any]]]
+Way = Callable[[np.ndarray, argparse.Namespace], Iterator[tuple["Columns", Any]]]
 """Yields sets of columns, each with its counts."""
 
 BASELINES = ("bincount_as_defined", "bincount", "bincount_and_sums")
@@ -136,6 +136,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: counts differ.
     """
+    from pretrain.selection.estimators.k_local import k_local_order
+    from pretrain.selection.table.subsets import count_subsets, spectrum_of
+
     tokens = digits(options)
     source, target = tokens[:, : options.source], tokens[:, options.source :]
     columns = np.asfortranarray(tokens)  # a column of numpy's lies together

@@ -34,23 +34,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from pretrain.config import Config, load_config, parse_arguments
 from pretrain.console import run_program
-from pretrain.distributed.topology import device_name, pick_device, share_threads
 from pretrain.errors import ConfigError, UserError
 from pretrain.files import json_text
-from tools.bench.baseline_pytorch import run_plain
-from tools.bench.hugging_face import run_hugging_face
-from tools.bench.interleaved import Memory, Orders, Side, contest, missing
-from tools.bench.lightning_gpt import run_lightning
+from tools.bench.interleaved import Memory, Orders, Side, Trainer, contest, missing
 from tools.bench.rounds import Seconds, extremes, median, ratios, take_turns
-from tools.bench.subject import ALONE, run_bare, run_ours
 
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "long": {
@@ -93,15 +86,19 @@ class Kind:
     overrides: Mapping[str, Any] | None = None
 
 
+OURS = Trainer("tools.bench.subject:run_ours")
+PLAIN = Trainer("tools.bench.baseline_pytorch:run_plain")
 KINDS = {
-    "ours": Kind(run_ours),
-    "zero_1": Kind(run_ours, overrides={"parallel": {"zero_stage": 1}}),
-    "compiled": Kind(run_ours, overrides={"training": {"compile": True}}),
-    "bare": Kind(run_bare),
-    "plain_pytorch": Kind(run_plain),
-    "plain_pytorch_kept_memory": Kind(partial(run_plain, kept_memory=True)),
-    "hugging_face": Kind(run_hugging_face, ("transformers", "accelerate")),
-    "lightning": Kind(run_lightning, ("lightning",)),
+    "ours": Kind(OURS),
+    "zero_1": Kind(OURS, overrides={"parallel": {"zero_stage": 1}}),
+    "compiled": Kind(OURS, overrides={"training": {"compile": True}}),
+    "bare": Kind(Trainer("tools.bench.subject:run_bare")),
+    "plain_pytorch": Kind(PLAIN),
+    "plain_pytorch_kept_memory": Kind(replace(PLAIN, options={"kept_memory": True})),
+    "hugging_face": Kind(
+        Trainer("tools.bench.hugging_face:run_hugging_face"), ("transformers", "accelerate")
+    ),
+    "lightning": Kind(Trainer("tools.bench.lightning_gpt:run_lightning"), ("lightning",)),
 }
 DEFAULT_SIDES = [name for name in KINDS if name != "compiled"]
 
@@ -165,6 +162,11 @@ def summary(
     steps: int,
 ) -> dict[str, Any]:
     """Ratios, medians and memory of measured seconds per step."""
+    import torch
+
+    from pretrain.distributed.topology import device_name, pick_device, share_threads
+    from tools.bench.subject import ALONE
+
     tokens = config.training.global_batch * config.model.sequence_length
     result: dict[str, Any] = {}
     if "ours" in seconds:

@@ -6,9 +6,6 @@ import os
 import platform
 from importlib.metadata import version
 
-import torch
-
-from pretrain.distributed.topology import device_name
 from tools.comparison.commit import ROOT, commit
 
 __all__ = ["ROOT", "commit", "environment"]
@@ -16,6 +13,10 @@ __all__ = ["ROOT", "commit", "environment"]
 
 def environment() -> dict[str, str]:
     """Versions and hardware that figures depend on."""
+    import torch
+
+    from pretrain.distributed.topology import device_name
+
     names = ("torch", "deepspeed", "megatron-core", "numpy")
     cuda = torch.cuda.is_available()
     return {

@@ -12,16 +12,14 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pretrain.config import Config, load_config
 from pretrain.console import run_program
-from pretrain.data.batch import Batch
-from pretrain.distributed import topology as topologies
 from pretrain.files import json_text, write_text
-from tools.bench.subject import ALONE
+
+if TYPE_CHECKING:
+    from pretrain.data.batch import Batch
 
 FILE = Path(__file__).with_name("reference.json")
 STEPS = 20
@@ -49,6 +47,10 @@ def config_of(precision: str, device: str) -> Config:
 
 def batches(config: Config) -> Iterator[Batch]:
     """One batch for each step: tokens that follow each other by a rule, with some noise."""
+    import torch
+
+    from pretrain.data.batch import Batch
+
     shape = (config.training.global_batch, config.model.sequence_length + 1)
     generator = torch.Generator().manual_seed(17)
     while True:
@@ -61,6 +63,9 @@ def batches(config: Config) -> Iterator[Batch]:
 
 def trained(precision: str, device: str, steps: int = STEPS) -> dict[str, list[float]]:
     """Mean loss in nats and gradient norm of each step, on one process."""
+    from pretrain.distributed import topology as topologies
+    from tools.bench.subject import ALONE
+
     config = config_of(precision, device)
     losses, norms = [], []
     with topologies.start(config, ALONE) as topology:
@@ -85,6 +90,8 @@ def read() -> dict[str, Any]:
 def main() -> int:
     """Write the file anew. Returns the exit code."""
     argparse.ArgumentParser(prog="tools.gpu.reference", description=__doc__).parse_args()
+    import torch
+
     found = {
         "device": "CPU",
         "torch": torch.__version__,

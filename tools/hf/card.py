@@ -21,6 +21,8 @@ HOW = {
     "none": "Text is predicted from left to right. A document begins with `<end>`.",
 }
 
+SLOT = " The token leaves its place, where `<blank>` stands for it; generation puts it back there."
+
 
 def model_card(trained: Trained, facts: dict[str, Any], notes: list[str]) -> str:
     """Markdown: what the model is, when it was trained, and how its output is to be read.
@@ -63,7 +65,7 @@ library_name: transformers
 |---|---|
 {table}
 
-{HOW[facts["kind"]]}
+{HOW[facts["kind"]]}{SLOT if facts["slot"] else ""}
 
 ```
 python restored_generation.py "{example}"

@@ -31,6 +31,7 @@ def facts_of(trained: Trained) -> dict[str, Any]:
         "format": FORMAT,
         "kind": told.kind,
         "strategy": trained.strategy,
+        "slot": config.selection.plan_slot,
         "order": list(trained.order) if told.kind == "reorder" else [],
         "unit_names": list(trained.unit_names),
         "fingerprint": trained.manifest.fingerprint,

@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from pretrain.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -26,7 +27,7 @@ EMBEDDINGS = (
 )  # fmt: skip
 MOST_JSON_BYTES = 64 << 20
 """Longest JSON file that is read."""
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+DTYPES = ("F32", "BF16", "F16")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _SHARD = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
 
@@ -139,6 +140,8 @@ class Weights:
         Raises:
             UserError: a file is damaged.
         """
+        import torch
+
         head = self.places.get(HEAD)
         embedding = next((name for name in EMBEDDINGS if name in self.places), None)
         if head is None or embedding is None:
@@ -157,6 +160,8 @@ class Weights:
         Raises:
             UserError: it is missing, of another shape or kind, or not finite throughout.
         """
+        import torch
+
         path = self.places.get(name)
         if path is None:
             raise UserError(f"{self.folder}: has no tensor {name}, which {CONFIG} asks for")

@@ -101,7 +101,10 @@ class Restorer:
             return go_on(
                 [*cut, self.facts["plan_id"]], self.facts["longest"], self._labels, self.end
             )
-        prompt = [self.end, *self._plan(tokens, go_on), *tokens]
+        plan = self._plan(tokens, go_on)
+        if plan and self.facts.get("slot") and self.strategy == "first":
+            tokens = [self.facts["blank_id"], *tokens[1:]]
+        prompt = [self.end, *plan, *tokens]
         room = self.facts["positions"] - len(prompt) + 1
         if room < 1:
             raise ValueError(
@@ -109,7 +112,37 @@ class Restorer:
                 f"{self.facts['positions']}; give a shorter one"
             )
         known: list[int] = [token for token in prompt if token is not None]
-        return go_on(known, min(CONTINUATION if most is None else most, room), None, self.end)
+        written = go_on(known, min(CONTINUATION if most is None else most, room), None, self.end)
+        return self._announced(written, known)
+
+    def _announced(self, written: list[int], known: list[int]) -> list[int]:
+        """What was written with the prompt's own token in its slot, where it left one behind."""
+        opening, closing = self.facts["plan_id"], self.facts["close_id"]
+        if not self.facts.get("slot") or known[1:2] != [opening]:
+            return written
+        blank, ends = self.facts["blank_id"], [*written, opening].index(opening)
+        if self.strategy == "first" or known[3:4] != [closing] or blank not in written[:ends]:
+            return written
+        place = written.index(blank)
+        return [*written[:place], known[2], *written[place + 1 :]]
+
+    def _filled(self, written: list[int]) -> list[int]:
+        """Tokens in which each inserted one stands in the first slot behind it; other slots are
+        taken away."""
+        opening, closing = self.facts["plan_id"], self.facts["close_id"]
+        filled: list[int] = []
+        token = None
+        for place, each in enumerate(written):
+            if written[place - 1 : place] == [opening] and written[place + 1 : place + 2] == [
+                closing
+            ]:
+                token = each
+            elif each == self.facts["blank_id"]:
+                filled += [] if token is None else [token]
+                token = None
+                continue
+            filled.append(each)
+        return filled
 
     def _plan(self, tokens: list[int], go_on: GoOn) -> list[int]:
         """What stands in front of the prompt: the token that its sentence would be announced by."""
@@ -149,6 +182,8 @@ class Restorer:
         opening, closing = self.facts["plan_id"], self.facts["close_id"]
         if written[-2:-1] == [opening]:  # cut off before its closing mark
             written = written[:-2]
+        if self.facts.get("slot"):
+            written = self._filled(written)
         planned = {
             place + 1
             for place in range(len(written) - 2)

@@ -22,7 +22,6 @@ import sentencepiece
 
 from pretrain.data.tokenizers import HuggingFaceTokenizer, SentencePieceTokenizer, TextTokenizer
 from pretrain.data.tokenizers.pieces import SPACE
-from tools.preprocessing.cache import WordTable
 
 Encoder = Callable[[Sequence[str]], list[bytes]]
 """Texts to the bytes of their ids."""
@@ -53,6 +52,8 @@ def words_stand_alone(model: bytes) -> bool:
 
 
 def _words(tokenizer: SentencePieceTokenizer, dtype: np.dtype) -> Encoder:
+    from tools.preprocessing.cache import WordTable
+
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
     table = WordTable(lambda words: processor.encode(words, num_threads=1), dtype)
 

@@ -4,10 +4,7 @@ The caller trains one model per strategy and seed and hands over one `RunResult`
 Everything here is arithmetic on those figures: no training, no network.
 """
 
-from tools.report.chart import plot
-from tools.report.files import write_report
 from tools.report.findings import caveats, headline
-from tools.report.page import render_html
 from tools.report.results import Comparison, RunResult, check
 from tools.report.summary import summarise
 from tools.report.terminal import format_table
@@ -21,8 +18,5 @@ __all__ = [
     "check",
     "format_table",
     "headline",
-    "plot",
-    "render_html",
     "summarise",
-    "write_report",
 ]

@@ -46,9 +46,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pretrain.selection.estimators.order_estimator import Finding, OrderEstimator, Sample, Steps
-from pretrain.selection.estimators.probe import (
+from pretrain.selection.estimators.order_estimator import (
     FEWEST_EXAMPLES,
+    Finding,
+    OrderEstimator,
+    Sample,
+    Steps,
+)
+from pretrain.selection.estimators.probe import (
     ProbeSettings,
     hold_out,
     own_rows,

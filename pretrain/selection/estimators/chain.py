@@ -50,8 +50,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from pretrain.selection.estimators.order_estimator import Finding, OrderEstimator, Sample, Steps
-from pretrain.selection.estimators.probe import FEWEST_EXAMPLES
+from pretrain.selection.estimators.order_estimator import (
+    FEWEST_EXAMPLES,
+    Finding,
+    OrderEstimator,
+    Sample,
+    Steps,
+)
 from pretrain.selection.orders.decoder import LearnedSettings, Learner, Progress
 from pretrain.selection.orders.strategies import Order
 

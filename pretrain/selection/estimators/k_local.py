@@ -29,17 +29,21 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch.distributed as dist
 
 from pretrain.config import SelectionConfig
 from pretrain.selection.estimators.information import Correction, Spectrum, information
 from pretrain.selection.estimators.order_estimator import Finding, OrderEstimator, Sample, Steps
 from pretrain.selection.orders.cheapest import cheapest_order, check_units, order_cost
 from pretrain.selection.orders.strategies import Order
+from pretrain.selection.table.collectives import world
 from pretrain.selection.table.counts import DEFAULT_BUDGET, Progress
 from pretrain.selection.table.subsets import SubsetCounts, count_subsets
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def k_local_order(
         raise ValueError(f"k is {k}, expected 1 symbol or more")
     counts = count_subsets(source, target, vocabulary, k, group, chunk_tokens, budget, progress)
     entropy, told = tell(counts, source.shape[1], k, correction)
-    ranks = 1 if group is None else dist.get_world_size(group)
+    ranks = world(group)[1]
     return KLocal(
         order=cheapest_order(entropy[:, None] - told, tie_bits),
         entropy=entropy,

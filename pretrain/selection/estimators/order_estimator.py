@@ -8,13 +8,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch.distributed as dist
 
 from pretrain.config import SelectionConfig
 from pretrain.selection.orders.strategies import Order
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+FEWEST_EXAMPLES = 100
+"""Of those that train something, over all ranks."""
 
 Steps = Callable[[int, int], object]
 """Progress: called with (steps done, all steps)."""

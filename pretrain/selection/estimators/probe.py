@@ -23,9 +23,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from pretrain.selection.estimators.order_estimator import FEWEST_EXAMPLES
 from pretrain.selection.table.collectives import add_up, world
 
-FEWEST_EXAMPLES = 100
 CHECKPOINTS = 20
 WEIGHT_DECAY = 0.3
 

@@ -29,13 +29,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch.distributed as dist
 
 from pretrain.selection.orders.decoder import LearnedSettings, Learner, Progress
 from pretrain.selection.orders.strategies import Order
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 BLOCKS = 5
 DEFAULTS = LearnedSettings()

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.errors import UserError
 from pretrain.ragged import Documents, Examples, concatenate
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 HEADER = 5
 """Whole numbers that go ahead of a chunk: the rank's state, source tokens, source documents, target
@@ -27,7 +30,7 @@ MORE, LAST, FAILED = range(3)
 
 def world(group: dist.ProcessGroup | None) -> tuple[int, int]:
     """(rank, size) in `group`; (0, 1) without one."""
-    return (dist.get_rank(group), dist.get_world_size(group)) if group is not None else (0, 1)
+    return (group.rank(), group.size()) if group is not None else (0, 1)
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def speaking(group: dist.ProcessGroup | None) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, dist.DistBackendError) as error:
+    except RuntimeError as error:  # torch's errors of connections are some
         rank, size = world(group)
         raise UserError(
             f"rank {rank} of the {size} ranks that share the selector's table lost another one, "
@@ -49,12 +52,18 @@ def speaking(group: dist.ProcessGroup | None) -> Iterator[None]:
 
 
 def _device(group: dist.ProcessGroup | None) -> torch.device:
+    import torch
+    import torch.distributed as dist
+
     on_gpu = "nccl" in dist.get_backend(group)
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 
 def _start_gather(values: np.ndarray, group: dist.ProcessGroup | None) -> Callable[[], np.ndarray]:
     """[n] of every rank, all of one length; the returned function waits for [ranks, n]."""
+    import torch
+    import torch.distributed as dist
+
     size = world(group)[1]
     mine = torch.from_numpy(np.ascontiguousarray(values)).to(_device(group))
     everyone = torch.empty(size, len(values), dtype=mine.dtype, device=mine.device)
@@ -295,6 +304,9 @@ def add_up(values: np.ndarray, group: dist.ProcessGroup | None) -> np.ndarray:
     """Element-wise sum of an int64 array over the ranks of `group`; exact in any order."""
     if world(group)[1] == 1:
         return values
+    import torch
+    import torch.distributed as dist
+
     total = torch.tensor(values, device=_device(group))
     with speaking(group):
         dist.all_reduce(total, group=group)
@@ -344,6 +356,9 @@ def scatter_sums(
     rank, size = world(group)
     if size == 1:
         return values
+    import torch
+    import torch.distributed as dist
+
     sent = torch.from_numpy(np.ascontiguousarray(values)).to(_device(group))
     received = torch.empty(size * sizes[rank], dtype=torch.int64, device=sent.device)
     with speaking(group):

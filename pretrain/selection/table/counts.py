@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.ragged import Documents, Examples, Stream
 from pretrain.selection.table import kernels
 from pretrain.selection.table.collectives import Arriving, add_up_together, join, together, world
-from pretrain.selection.table.device_counts import DeviceBlock
 from pretrain.selection.table.rows import Table
 from pretrain.selection.table.sharding import (
     BudgetError,
@@ -26,6 +23,10 @@ from pretrain.selection.table.sharding import (
     assign_rows,
     plan_table,
 )
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 Progress = Callable[[int], object]
 """Called with the tokens that were just done."""
@@ -286,6 +287,8 @@ class ShardedCounts:
         local, reach = self.local, self.pairs.reach
         block = None
         if device is not None:
+            from pretrain.selection.table.device_counts import DeviceBlock
+
             block = DeviceBlock(local, self.table.rows, self.columns, device)
         for examples in _many(arriving, progress):
             if block is None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.ragged import Documents, Examples, Stream, stream_of
 from pretrain.selection.table.collectives import gather_numbers
@@ -23,6 +22,10 @@ from pretrain.selection.table.counts import (
     count_pairs,
 )
 from pretrain.selection.table.sharding import LayoutChoice
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 Slots = Sequence[tuple[int, ...]]
 

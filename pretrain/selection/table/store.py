@@ -19,10 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -49,6 +48,9 @@ from pretrain.selection.table.manifest import (
     read_manifest,
 )
 from pretrain.selection.table.positions import Content, PositionCounts, counts_of
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 def fingerprint_of(content: Content) -> str:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch.distributed as dist
 
 from pretrain.ragged import Documents, Examples
 from pretrain.selection.table import kernels
 from pretrain.selection.table.blocks import Blocks, Columns, count_size, plan_blocks
 from pretrain.selection.table.collectives import Arriving, add_up, gather_numbers, together, world
 from pretrain.selection.table.counts import DEFAULT_BUDGET, Progress
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 TILE = 1 << 18
 """Examples whose keys are kept at once: so many that fetching a block's counts into the cache is

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain import registry
 from pretrain.config import SelectionConfig
@@ -17,9 +15,7 @@ from pretrain.errors import ConfigError
 from pretrain.ragged import Examples as Counted
 from pretrain.selection.estimators.information import ESTIMATORS, mutual_information
 from pretrain.selection.estimators.order_estimator import Finding, Sample
-from pretrain.selection.estimators.probe import v_information
 from pretrain.selection.fitter import Ranking
-from pretrain.selection.orders.learned import learn_order
 from pretrain.selection.orders.strategies import choose_order
 from pretrain.selection.orders.transforms import Reorder
 from pretrain.selection.selector import Selection
@@ -28,6 +24,10 @@ from pretrain.selection.table.counts import Progress
 from pretrain.selection.table.positions import Content, PositionCounts, count_positions, slot_size
 from pretrain.selection.table.sharding import BudgetError
 from pretrain.tasks.fixed_width.data import Examples
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ class PositionRule:
         steps = self._steps_as_tokens(mine, progress)
         if fitted:
             return self._probed(mine, group, steps)
+        # A network that is trained: torch is imported for it, and not for what counts.
+        from pretrain.selection.orders.learned import learn_order
+
         learned = learn_order(mine.features, mine.target, self.values, group, progress=steps)
         return Selection(
             settings.strategy,
@@ -155,6 +158,8 @@ class PositionRule:
     def _probed(
         self, mine: Examples, group: dist.ProcessGroup | None, steps: Callable[[int, int], None]
     ) -> Selection:
+        from pretrain.selection.estimators.probe import v_information
+
         started = time.perf_counter()
         bits = v_information(mine.features, mine.target, self.values, group, progress=steps)
         ranking = self._ranking(bits)

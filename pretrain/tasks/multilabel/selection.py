@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from pretrain.config import SelectionConfig
 from pretrain.ragged import Documents, Examples, stream_of
@@ -21,6 +19,10 @@ from pretrain.selection.table.collectives import world
 from pretrain.selection.table.counts import Pairs, Progress, ShardedCounts, count_pairs
 from pretrain.selection.table.positions import Content
 from pretrain.tasks.multilabel.data import Multilabel
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 PRESENCE: dict[str, Literal["sum", "top"]] = {"presence": "sum", "presence_top": "top"}
 """Estimators that order all sets alike."""

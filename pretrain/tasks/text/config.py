@@ -20,6 +20,7 @@ class SentenceData(TokenizerFile):
 
     presentation_class = "pretrain.tasks.text.presentation:TextPresentation"
 
+    plans_sentences: ClassVar[bool] = True
     strategies: ClassVar[tuple[Strategy, ...]] = (
         "ntp", "random", "max_mi", "min_mi", "first", "blank",
     )  # fmt: skip

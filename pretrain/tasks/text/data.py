@@ -199,10 +199,11 @@ def lay_out(
 
     Args:
         numbers: [n] of sentences.
-        chosen: [n] place of the selected token in each.
+        chosen: [n] place of the selected token in each; -1 for a sentence that stays as it is, see
+            :meth:`pretrain.selection.orders.transforms.Insert.apply`.
     """
     sentences = text.take(numbers)
-    planned = transform.apply(sentences, sentences.offsets[:-1] + chosen)
+    planned = transform.apply(sentences, np.where(chosen < 0, -1, sentences.offsets[:-1] + chosen))
     opens = text.opens(numbers)
     tokens = np.insert(planned.tokens, planned.offsets[:-1][opens], end_id)
     return Documents(tokens, np.concatenate([[0], np.cumsum(planned.lengths + opens)]))

@@ -21,25 +21,31 @@ from pretrain.distributed.topology import Topology
 from pretrain.inference.decoding import GreedyDecoder
 from pretrain.inference.forward import Forward, token_nats
 from pretrain.ragged import Documents
+from pretrain.selection.orders.plans import Plans, uniform_numbers
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.base import Evaluation, Metric
-from pretrain.tasks.text.data import END, Text, lay_out
+from pretrain.tasks.text.bounds import bounds_of, shared
+from pretrain.tasks.text.data import END, Text, lay_out, ranges
 from pretrain.tasks.text.scores import (
     KINDS,
     LikelihoodSums,
+    Scored,
+    bound_metrics,
     bytes_metrics,
     generation_metrics,
     kinds_of,
     likelihood_metrics,
-    sums_by_kind,
 )
 from pretrain.tasks.text.selection import Chooser
+from pretrain.tasks.text.windows import Windows
 
 PROMPTS = 8
 """Held-out documents that are continued."""
 GENERATED = 32
 """Tokens of a continuation, inserted ones included; at most half of the sequence."""
 SENTENCES_SHOWN = 8
+DRAWN, CHAINED = 1 << 20, 2 << 20
+"""Parts of the keys of what evaluations draw, apart from the epochs of training."""
 BY_SOURCE = ("loss", "joint_bits_per_token", "bits_per_byte", "plain_perplexity")
 """Metrics of each source of a blend."""
 TOGETHER = 16
@@ -90,7 +96,20 @@ class TextEvaluator:
         self.spans = dict(zip(texts, pairwise([0, *ends]), strict=True))
         """First sentence of each source, and the one after its last."""
         self.bytes = {name: text_bytes(text, tokenizer) for name, text in texts.items()}
-        self.chosen = choose_together(chooser, self.text, topology)
+        self.plans = plans_together(chooser, self.text, topology)
+        selection = config.selection
+        several = self.plans.counts.max(initial=0) > 1
+        draws = selection.plan_draws if several else 1
+        numbers = np.arange(len(self.text.sentences))
+        self.columns = np.stack(
+            [
+                self.plans.drawn(uniform_numbers((selection.seed, DRAWN, k), numbers, 1)[:, 0])
+                for k in range(draws)
+            ]
+        )
+        """[draws, sentences] which of its plans each sentence has in each draw."""
+        self.chosen = self.plans.at(self.columns[0])
+        """[sentences] place of the token that is selected in each by the first draw."""
         self.decoder = GreedyDecoder(forward)
 
     def run(self, selector: Chooser) -> Evaluation:
@@ -100,15 +119,17 @@ class TextEvaluator:
             selector: not asked again: which tokens are selected does not change.
         """
         started = time.perf_counter()
-        sums = {name: self._both(*span) for name, span in self.spans.items()}
-        planned, plain = (LikelihoodSums.total(each) for each in zip(*sums.values(), strict=True))
+        scored = {name: self._scored(*span) for name, span in self.spans.items()}
+        whole = Scored.total(list(scored.values()))
+        planned, plain = whole.planned, whole.plain
         generation, samples = self._generate()
         return Evaluation(
             headline="joint_bits_per_token",
             metrics=(
                 *likelihood_metrics(planned, plain),
                 *bytes_metrics(planned, list(self.bytes.values())),
-                *self._by_source(sums),
+                *bound_metrics(whole, list(self.bytes.values())),
+                *self._by_source(scored),
                 Metric("original_tokens_per_position", self.original_share, None, "ratio"),
                 *generation,
             ),
@@ -118,22 +139,53 @@ class TextEvaluator:
             samples=(*samples, *self._sentences()),
         )
 
-    def _laid_out(self, transform: Insert | Keep, first: int, last: int) -> Documents:
+    def _laid_out(
+        self, transform: Insert | Keep, first: int, last: int, chosen: np.ndarray | None = None
+    ) -> Documents:
         """Sentences first to last - 1 of the held-out text as they stand in the stream."""
-        numbers = np.arange(first, last)
-        return lay_out(self.text, numbers, self.chosen[numbers], transform, self.end_id)
+        numbers, chosen = np.arange(first, last), self.chosen if chosen is None else chosen
+        return lay_out(self.text, numbers, chosen[numbers], transform, self.end_id)
 
-    def _both(self, first: int, last: int) -> tuple[LikelihoodSums, LikelihoodSums]:
-        """Sums over these sentences as they are predicted, and with nothing inserted."""
-        planned = self._likelihood(self.transform, first, last)
+    def _scored(self, first: int, last: int) -> Scored:
+        """Scores of these sentences."""
+        plain_windows = self._windows(Keep(), self.chosen, first, last)
+        plain, _ = self._score(plain_windows)
         if isinstance(self.transform, Keep):
-            return planned, planned
-        return planned, self._likelihood(Keep(), first, last)
+            return Scored(plain, plain)
+        plans = self.plans.between(first, last)
+        windows = self._windows(self.transform, self.chosen, first, last)
+        columns = shared(self.columns[:, first:last], windows)
 
-    def _by_source(self, sums: dict[str, tuple[LikelihoodSums, LikelihoodSums]]) -> list[Metric]:
+        def score(chosen: np.ndarray) -> tuple[LikelihoodSums, np.ndarray]:
+            places = self.chosen.copy()
+            places[first:last] = plans.at(chosen)
+            return self._score(self._windows(self.transform, places, first, last))
+
+        sums, cells = zip(*map(score, columns), strict=True)
+        selection = self.config.selection
+        numbers = None
+        if selection.plan_chain:
+            key = (selection.seed, CHAINED, 0)
+            numbers = uniform_numbers(key, np.arange(first, last), 1)[:, 0]
+        bounds = bounds_of(
+            plans,
+            windows,
+            columns,
+            np.stack(cells),
+            lambda chosen: score(chosen)[1],
+            selection.plan_draws,
+            numbers,
+        )
+        unmarked = None
+        if selection.plan_share < 1.0:
+            unmarked, _ = self._score(plain_windows, self.transform.opening)
+        return Scored(LikelihoodSums.drawn(sums), plain, bounds, unmarked)
+
+    def _by_source(self, scored: dict[str, Scored]) -> list[Metric]:
         """What is said of each source that has a name."""
         metrics: list[Metric] = []
-        for name, (planned, plain) in sums.items():
+        for name, each in scored.items():
+            planned, plain = each.planned, each.plain
             if name:
                 found = {
                     metric.name: replace(metric, name=f"{metric.name}/{name}")
@@ -149,46 +201,84 @@ class TextEvaluator:
     def _likelihood(
         self, transform: Insert | Keep, first: int = 0, last: int | None = None
     ) -> LikelihoodSums:
-        """Sums over these sentences of the held-out text, the same on every rank."""
-        planned = self._laid_out(transform, first, len(self.chosen) if last is None else last)
-        kinds = kinds_of(planned, transform, self.end_id)
-        # The last document ends, too; the first label is that of the first `<end>`.
-        stream = np.append(planned.tokens, self.end_id).astype(np.int64)
-        kinds = np.append(kinds[1:], kinds[0])
-        length, data = self.config.model.sequence_length, self.topology.data
-        count = -(-len(kinds) // length)
-        tokens = _rows(stream[:-1], count, length, self.tokenizer.pad_id)
-        labels = _rows(stream[1:], count, length, self.tokenizer.pad_id)
-        kinds = _rows(kinds, count, length, -1)
-        share = -(-count // data.size)
-        mine = np.arange(data.rank, data.rank + share * data.size, data.size)
-        kinds = np.where((mine < count)[:, None], kinds[mine % count], -1)
-        local = self._forward(tokens[mine % count], labels[mine % count], kinds)
-        return LikelihoodSums.of(self.topology.sum_of_last_stages(local))
+        """Sums over these sentences of the held-out text with the first plans that were drawn, the
+        same on every rank."""
+        last = len(self.chosen) if last is None else last
+        return self._score(self._windows(transform, self.chosen, first, last))[0]
 
-    def _forward(self, tokens: np.ndarray, labels: np.ndarray, kinds: np.ndarray) -> Tensor:
-        """[2, KINDS] float64 nats and counts of these sequences [n, s], on the last stage; every
-        data-parallel rank has as many."""
+    def _windows(
+        self, transform: Insert | Keep, chosen: np.ndarray, first: int, last: int
+    ) -> Windows:
+        """Sentences first to last - 1 of the held-out text, cut into windows."""
+        planned = self._laid_out(transform, first, last, chosen)
+        documents = np.searchsorted(self.text.firsts, np.arange(first, last), side="right")
+        return Windows.of(
+            planned,
+            kinds_of(planned, transform, self.end_id),
+            documents,
+            self.config.model.sequence_length,
+            self.end_id,
+            self.tokenizer.pad_id,
+            self.config.data.packs_documents,
+        )
+
+    def _score(
+        self, windows: Windows, without: int | None = None
+    ) -> tuple[LikelihoodSums, np.ndarray]:
+        """Sums by kind, and [cells] nats, the same on every rank.
+
+        Args:
+            without: a token that the model is not allowed to write: the others have all of the
+                probability.
+        """
+        data, count = self.topology.data, len(windows.tokens)
+        mine = np.arange(data.rank, data.rank + -(-count // data.size) * data.size, data.size)
+        rows = mine % count
+        nats = self._nats(windows.tokens[rows], windows.labels[rows])
+        if without is not None:
+            # -log of what a token has of all but one: their difference from 1 - p of that one. What
+            # is less than one float is taken for one, which only makes the nats more.
+            labels = np.full_like(windows.labels[rows], without)
+            avoided = self._nats(windows.tokens[rows], labels).clamp(min=2.0**-20)
+            nats = nats + torch.log1p(-torch.exp(-avoided))
+        local = nats.new_zeros(KINDS + len(windows.cell_units))
+        if self.topology.is_last_stage:
+            counted = torch.from_numpy(mine < count)
+            kinds, cells = (
+                torch.where(counted[:, None], torch.from_numpy(each[rows]), -1).flatten() + 1
+                for each in (windows.kinds, windows.cells)
+            )
+            for part, numbers in zip(
+                local.split([KINDS, len(local) - KINDS]), (kinds, cells), strict=True
+            ):
+                there = numbers.to(nats.device)
+                summed = torch.bincount(there, nats.flatten(), minlength=len(part) + 1)
+                part += summed[1:]
+        total = self.topology.sum_of_last_stages(local).cpu().numpy()
+        counts = np.bincount(windows.kinds.flatten() + 1, minlength=KINDS + 1)[1:]
+        return LikelihoodSums(total[:KINDS], counts), total[KINDS:]
+
+    def _nats(self, tokens: np.ndarray, labels: np.ndarray) -> Tensor:
+        """[n, s] float64 nats of the labels of these sequences, on the last stage; every
+        data-parallel rank has as many. Zeros elsewhere."""
         length, topology = self.config.model.sequence_length, self.topology
         most = LOGITS_AT_ONCE * topology.tensor.size // (length * self.forward.vocabulary)
         size = max(1, min(self.config.training.evaluation_batch, most, len(tokens)))
         parts = self.forward.parts
         batches = -(-len(tokens) // (size * parts)) * parts
-        order = np.arange(batches * size)
-        kinds = np.where((order < len(tokens))[:, None], kinds[order % len(tokens)], -1)
-        total = torch.zeros(2, KINDS, dtype=torch.float64, device=topology.device)
-        rows = order.reshape(batches, size)
+        rows = (np.arange(batches * size) % len(tokens)).reshape(batches, size)
+        found: list[Tensor] = []
         for first in range(0, batches, TOGETHER * parts):
             scored = [
-                (self._batch(tokens[part % len(tokens)], labels[part % len(tokens)]), kinds[part])
+                self._batch(tokens[part], labels[part])
                 for part in rows[first : first + TOGETHER * parts]
             ]
-            sums = self.forward.run(
-                scored, (size, length), lambda chunk, part: token_nats(chunk, part[0]), _by_kind
+            found += self.forward.run(
+                scored, (size, length), token_nats, lambda nats, _: nats.double()
             )
-            if sums:
-                total += torch.stack(sums).sum(dim=0)
-        return total
+        if not found:
+            return torch.zeros(tokens.shape, dtype=torch.float64, device=topology.device)
+        return torch.cat(found)[: len(tokens)]
 
     def _batch(self, tokens: np.ndarray, labels: np.ndarray) -> Batch:
         inputs = torch.from_numpy(tokens)
@@ -293,22 +383,25 @@ class TextEvaluator:
         return samples
 
 
-def choose_together(chooser: Chooser, text: Text, topology: Topology) -> np.ndarray:
-    """[sentences] int64 place of the token selected in each, the same on every rank.
+def plans_together(chooser: Chooser, text: Text, topology: Topology) -> Plans:
+    """q(z | sentence) of each sentence, the same on every rank.
 
     Readers choose for a share each, and tell the other ranks of their model copy.
     """
     count = len(text.sentences)
-    chosen = torch.zeros(count, dtype=torch.int64)
+    shares = torch.zeros(len(text.sentences.tokens), dtype=torch.float64)
     readers, feed = topology.readers, topology.feed
     if readers is not None:
         mine = np.arange(readers.rank, count, readers.size)
-        chosen[torch.from_numpy(mine)] = torch.from_numpy(chooser(text, mine))
+        own, sentences = chooser.shares(text, mine)
+        places = ranges(text.sentences.offsets[mine], text.sentences.offsets[mine + 1])
+        assert len(own) == len(sentences.tokens) == len(places)
+        shares[torch.from_numpy(places)] = torch.from_numpy(own)
         if readers.size > 1:
-            dist.all_reduce(chosen, group=readers.group)
+            dist.all_reduce(shares, group=readers.group)
     if feed.size > 1:
-        dist.broadcast(chosen, dist.get_global_rank(feed.group, 0), group=feed.group)
-    return chosen.numpy()
+        dist.broadcast(shares, dist.get_global_rank(feed.group, 0), group=feed.group)
+    return Plans.of(shares.numpy(), text.sentences.offsets)
 
 
 def text_bytes(text: Text, tokenizer: Tokenizer) -> int | None:
@@ -322,15 +415,3 @@ def text_bytes(text: Text, tokenizer: Tokenizer) -> int | None:
         for number in range(len(documents))
     )
     return size if text.sizes is None or size == text.sizes.sum() else None
-
-
-def _rows(values: np.ndarray, count: int, length: int, fill: int) -> np.ndarray:
-    """[n] cut into [count, length], the rest filled."""
-    rows = np.full(count * length, fill, dtype=np.int64)
-    rows[: len(values)] = values
-    return rows.reshape(count, length)
-
-
-def _by_kind(losses_bs: Tensor, part: tuple[Batch, np.ndarray]) -> Tensor:
-    """Sums of the losses of each kind of label."""
-    return sums_by_kind(losses_bs, torch.from_numpy(part[1]).to(losses_bs.device))

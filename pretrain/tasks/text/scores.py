@@ -1,11 +1,11 @@
 """Scores of a language model of text with inserted tokens, from sums that add up over ranks.
 
-Every label of the packed text is of one kind: an inserted token, a mark beside it, an original
-token that equals the one inserted before its sentence, any other original token, or the end of a
-document. The negative log-likelihood of all of them, divided by the number of original tokens,
-bounds that of the text from above, since the text can be told in this one way at least. What is
-said of original tokens alone takes the inserted ones as given, each of which is a word of the
-answer.
+Every label of the packed text is of one kind: an inserted token, a mark beside it, the slot that
+stands where it left its place, an original token that equals the one inserted before its sentence,
+any other original token, or the end of a document. The negative log-likelihood of all of them,
+divided by the number of original tokens, bounds that of the text from above, since the text can be
+told in this one way at least. What is said of original tokens alone takes the inserted ones as
+given, each of which is a word of the answer.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from torch import Tensor
 from pretrain.ragged import Documents
 from pretrain.selection.orders.transforms import Insert, Keep
 from pretrain.tasks.base import Metric
+from pretrain.tasks.text.bounds import Bounds
 from pretrain.tasks.text.rouge import rouge
 
-PLAN, MARK, PLANNED, OTHER, END = range(5)
+PLAN, MARK, SLOT, PLANNED, OTHER, END = range(6)
 """Kinds of labels; -1 is none, and counts nowhere."""
-KINDS = 5
+KINDS = 6
 
 
 def kinds_of(planned: Documents, transform: Insert | Keep, end_id: int) -> np.ndarray:
@@ -39,6 +40,8 @@ def kinds_of(planned: Documents, transform: Insert | Keep, end_id: int) -> np.nd
         inserted = np.full(len(planned), -1, dtype=np.int64)
         inserted[sentence[plan]] = tokens[plan]
         kinds[tokens == inserted[sentence]] = PLANNED
+        if transform.slot is not None:
+            kinds[tokens == transform.slot] = SLOT
         kinds[plan - 1] = kinds[plan + 1] = MARK
         kinds[plan] = PLAN
     kinds[tokens == end_id] = END
@@ -66,10 +69,12 @@ class LikelihoodSums:
     Attributes:
         nats: [KINDS] float64 negative log-likelihood.
         counts: [KINDS] int64 labels.
+        draws: how often the text is in the sums, each time with other plans.
     """
 
     nats: np.ndarray
     counts: np.ndarray
+    draws: int = 1
 
     @classmethod
     def of(cls, sums: Tensor) -> LikelihoodSums:
@@ -81,7 +86,13 @@ class LikelihoodSums:
     def total(cls, parts: Sequence[LikelihoodSums]) -> LikelihoodSums:
         """Of several parts of a text."""
         nats = np.sum([part.nats for part in parts], axis=0)
-        return cls(nats, np.sum([part.counts for part in parts], axis=0))
+        return cls(nats, np.sum([part.counts for part in parts], axis=0), parts[0].draws)
+
+    @classmethod
+    def drawn(cls, draws: Sequence[LikelihoodSums]) -> LikelihoodSums:
+        """Of one text with the plans of several draws."""
+        total = cls.total(draws)
+        return cls(total.nats, total.counts, len(draws))
 
     def mean(self, *kinds: int) -> float:
         """Nats per label of these kinds; nan where there is none."""
@@ -94,8 +105,43 @@ class LikelihoodSums:
 
     @property
     def original_tokens(self) -> int:
-        """Tokens of the text itself."""
-        return int(self.counts[PLANNED] + self.counts[OTHER])
+        """Tokens of the text itself; a slot stands for one of them."""
+        return self.count(SLOT, PLANNED, OTHER) // self.draws
+
+    @property
+    def bits(self) -> float:
+        """Of all labels of the text, the mean over draws."""
+        return float(self.nats.sum()) / self.draws / math.log(2)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a text.
+
+    Attributes:
+        planned: sums with what is inserted.
+        plain: sums with nothing inserted.
+        bounds: of the text's likelihood; None where nothing is inserted.
+        unmarked: sums with nothing inserted by a model that may not write a mark; None where each
+            sentence of training has one.
+    """
+
+    planned: LikelihoodSums
+    plain: LikelihoodSums
+    bounds: Bounds | None = None
+    unmarked: LikelihoodSums | None = None
+
+    @classmethod
+    def total(cls, parts: Sequence[Scored]) -> Scored:
+        """Of several parts of a text, all with the same fields."""
+        bounds = [part.bounds for part in parts if part.bounds is not None]
+        unmarked = [part.unmarked for part in parts if part.unmarked is not None]
+        return cls(
+            LikelihoodSums.total([part.planned for part in parts]),
+            LikelihoodSums.total([part.plain for part in parts]),
+            Bounds.total(bounds) if bounds else None,
+            LikelihoodSums.total(unmarked) if unmarked else None,
+        )
 
 
 def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> tuple[Metric, ...]:
@@ -107,14 +153,14 @@ def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> tuple[
         sentence.
     conditional_perplexity_without_plan: the same, without tokens that equal the inserted one.
     plain_perplexity: of original tokens of the text with nothing inserted.
-    plan_bits, mark_bits: bits per inserted token, and per mark.
+    plan_bits, mark_bits, slot_bits: bits per inserted token, per mark and per slot.
     What there are no such tokens for is left out.
 
     Args:
         planned: of the text with what is inserted.
         plain: of the same text with nothing inserted.
     """
-    joint = float(planned.nats.sum()) / planned.original_tokens / math.log(2)
+    joint = planned.bits / planned.original_tokens
     metrics = [Metric("joint_bits_per_token", joint, "lower", "bits")]
     # What inserted tokens cost, or give away, differs by strategy.
     for name, sums, kinds, comparable in (
@@ -125,7 +171,7 @@ def likelihood_metrics(planned: LikelihoodSums, plain: LikelihoodSums) -> tuple[
         if sums.count(*kinds):
             value = perplexity(sums.mean(*kinds))
             metrics.append(Metric(name, value, "lower", "perplexity", comparable))
-    for name, kind in (("plan_bits", PLAN), ("mark_bits", MARK)):
+    for name, kind in (("plan_bits", PLAN), ("mark_bits", MARK), ("slot_bits", SLOT)):
         if planned.count(kind):
             bits = planned.mean(kind) / math.log(2)
             metrics.append(Metric(name, bits, "lower", "bits", comparable=False))
@@ -143,8 +189,35 @@ def bytes_metrics(planned: LikelihoodSums, sizes: Sequence[int | None]) -> tuple
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes) or not sum(known):
         return ()
-    bits = float(planned.nats.sum()) / sum(known) / math.log(2)
-    return (Metric("bits_per_byte", bits, "lower", "bits"),)
+    return (Metric("bits_per_byte", planned.bits / sum(known), "lower", "bits"),)
+
+
+def bound_metrics(scored: Scored, sizes: Sequence[int | None]) -> tuple[Metric, ...]:
+    """Bounds of the bits of a text, each above the truth, per original token and, where
+    :func:`bytes_metrics` has it, per byte; nothing where nothing is inserted.
+
+    elbo, iw_K, chain, exact: see :mod:`pretrain.tasks.text.bounds`.
+    plain: with nothing inserted.
+    unmarked: with nothing inserted, by a model that may not write a mark.
+
+    Args:
+        scored: of a text of at least one token.
+        sizes: bytes of its parts in UTF-8.
+    """
+    if scored.bounds is None:
+        return ()
+    bits = {name: nats / math.log(2) for name, nats in scored.bounds.named.items()}
+    bits["plain"] = scored.plain.bits
+    if scored.unmarked is not None:
+        bits["unmarked"] = scored.unmarked.bits
+    per = {"token": scored.plain.original_tokens}
+    if bytes_metrics(scored.planned, sizes):
+        per["byte"] = sum(size for size in sizes if size is not None)
+    return tuple(
+        Metric(f"{name}_bits_per_{unit}", value / count, "lower", "bits")
+        for unit, count in per.items()
+        for name, value in bits.items()
+    )
 
 
 def perplexity(nats: float) -> float:

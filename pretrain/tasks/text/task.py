@@ -47,7 +47,9 @@ class PackedTask(Task):
         self.text = text
         self.tokenizer = tokenizer
         self.summary = summary
-        self.transform = transform_of(config.selection.strategy, tokenizer)
+        self.transform = transform_of(
+            config.selection.strategy, tokenizer, config.selection.plan_slot
+        )
         length = config.model.sequence_length
         self.packed: Packed = text.packed(self.transform, length)
         self.examples = self.packed.sequences
@@ -85,6 +87,7 @@ class PackedTask(Task):
             self.config.model.sequence_length,
             self.config.data.packs_documents,
             self.scores,
+            self.tokenizer.pad_id,
         )
 
     def evaluator(self, forward: Forward, schedule: SelectionSchedule[Chooser]) -> Evaluator:

@@ -11,10 +11,11 @@ from pretrain.ragged import Documents
 from pretrain.selection.estimators import chain
 from pretrain.selection.estimators.chain import chain_order
 from pretrain.selection.fitter import CountingFitter
+from pretrain.selection.orders import learned
 from pretrain.selection.orders.decoder import LearnedSettings
 from pretrain.selection.orders.learned import learn_order
 from pretrain.selection.orders.strategies import choose_candidates, choose_order, order_by_bits
-from pretrain.selection.orders.transforms import Insert, Reorder
+from pretrain.selection.orders.transforms import ROOM, Insert, Reorder
 from pretrain.selection.selector import Selection, from_json
 from pretrain.tasks.fixed_width import selection as positions
 from pretrain.tasks.fixed_width.data import Examples
@@ -150,6 +151,54 @@ def test_inserted_tokens_are_taken_away_again(sentences, data):
     assert insert.restore(planned.tokens).tolist() == documents.tokens.tolist()
 
 
+@given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=6), st.data())
+def test_tokens_that_left_their_place_are_put_back(sentences, data):
+    insert = Insert(10, 11, slot=12)
+    documents = Documents.of(sentences)
+    chosen = [
+        data.draw(st.integers(start, stop - 1)) if stop > start else -1
+        for start, stop in pairwise(documents.offsets.tolist())
+    ]
+    planned = insert.apply(documents, np.array(chosen, dtype=np.int64))
+    assert planned.lengths.tolist() == insert.lengths(documents).tolist()
+    for d, sentence in enumerate(sentences):
+        own = planned.between(d, d + 1).tokens.tolist()
+        if sentence:
+            place = chosen[d] - int(documents.offsets[d])
+            moved = [*sentence[:place], 12, *sentence[place + 1 :]]
+            assert own == [10, sentence[place], 11, *moved]
+            assert sorted(own[1:2] + own[3:]) == sorted([12, *sentence])  # none twice
+    assert insert.restore(planned.tokens).tolist() == documents.tokens.tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), max_size=6), st.data())
+@pytest.mark.parametrize("slot", [None, 12])
+def test_a_sentence_that_stays_as_it_is_leaves_room(slot, sentences, data):
+    insert, documents = Insert(10, 11, slot=slot), Documents.of(sentences)
+    stays = data.draw(st.lists(st.booleans(), min_size=len(sentences), max_size=len(sentences)))
+    chosen = np.where(np.array(stays, dtype=bool), -1, documents.offsets[:-1])
+    planned = insert.apply(documents, chosen)
+    assert planned.lengths.tolist() == insert.lengths(documents).tolist()
+    for d, sentence in enumerate(sentences):
+        if stays[d]:
+            assert planned.between(d, d + 1).tokens.tolist() == [ROOM] * 3 + sentence
+
+
+@pytest.mark.parametrize(
+    "written,restored",
+    [
+        ([12], []),
+        ([10, 5, 11, 1, 12, 2, 12], [1, 5, 2]),
+        ([10, 5, 11, 1], [1]),
+        ([10, 5, 11, 10, 6, 11, 12, 12], [6]),
+        ([12, 10, 5, 11, 12], [5]),
+        ([10, 12, 11, 12, 3], [12, 3]),
+    ],
+)
+def test_slots_and_tokens_that_stand_alone_are_taken_away(written, restored):
+    assert Insert(10, 11, slot=12).restore(np.array(written)).tolist() == restored
+
+
 @pytest.mark.parametrize(
     "written,restored",
     [
@@ -171,7 +220,7 @@ def test_marks_that_stand_alone_are_taken_away_alone(written, restored):
 )
 def test_a_selection_from_a_decoder_says_what_it_cost(monkeypatch, asked):
     few = LearnedSettings(steps=20, finalists=2, alone=2, batch=16, scored=32, hidden_size=8)
-    monkeypatch.setattr(positions, "learn_order", partial(learn_order, settings=few))
+    monkeypatch.setattr(learned, "learn_order", partial(learn_order, settings=few))
     monkeypatch.setattr(chain, "chain_order", partial(chain_order, settings=few))
     values = np.random.default_rng(0).integers(0, 10, (200, 3))
     done: list[int] = []

@@ -1,5 +1,6 @@
 """Prepared corpora in a job: trained, stopped, resumed elsewhere, scored by source."""
 
+import copy
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -90,6 +91,28 @@ def test_another_number_of_ranks_goes_on_with_the_same_losses(corpora, whole):
     # The table of one rank is that of two.
     assert second["fingerprint"] == first["fingerprint"]
     assert second["metrics"] == pytest.approx(first["metrics"], rel=1e-4)
+
+
+def test_plans_that_are_drawn_go_on_to_the_bit(corpora):
+    drawn = {
+        "selection": {
+            "strategy": "max_mi",
+            "minimum_count": 1,
+            "plan_candidates": 3,
+            "plan_slot": True,
+            "plan_share": 0.5,
+            "plan_draws": 2,
+        }
+    }
+    assert run(corpora, "drawn", BLEND, "never", **copy.deepcopy(drawn)) == 0
+    half = corpora / "drawn" / "checkpoints" / f"step-{HALF:08d}"
+    assert run(corpora, "drawn on", BLEND, str(half), **copy.deepcopy(drawn)) == 0
+    expected, found = losses(corpora / "drawn"), losses(corpora / "drawn on")
+    assert found == {step: expected[step] for step in range(HALF + 1, STEPS + 1)}
+    shown = show(corpora / "drawn on", HALF, 0, 1, examples=8)
+    texts = [each["text"] for each in shown["shown"]]
+    assert any("<plan>" in text and "<blank>" in text for text in texts)
+    assert shown["target_tokens"] < 8 * 32  # what is left out is room that does not count
 
 
 @pytest.mark.distributed

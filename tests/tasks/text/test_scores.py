@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pretrain.ragged import Documents
 from pretrain.selection.orders.transforms import Insert, Keep
+from pretrain.tasks.text.bounds import Bounds
 from pretrain.tasks.text.scores import (
     END,
     KINDS,
@@ -15,7 +16,10 @@ from pretrain.tasks.text.scores import (
     OTHER,
     PLAN,
     PLANNED,
+    SLOT,
     LikelihoodSums,
+    Scored,
+    bound_metrics,
     bytes_metrics,
     distinct,
     kinds_of,
@@ -28,6 +32,10 @@ LABELS = st.lists(st.tuples(st.floats(0, 20), st.integers(-1, KINDS - 1)), max_s
 
 
 def test_kinds_of_known_text():
+    moved = Documents.of([[99, 90, 7, 91, 5, 92, 7]])
+    assert kinds_of(moved, Insert(90, 91, slot=92), 99).tolist() == [
+        END, MARK, PLAN, MARK, OTHER, SLOT, PLANNED,
+    ]  # fmt: skip
     planned = Documents.of([[99, 90, 7, 91, 5, 7, 7], [], [90, 5, 91, 5], [99]])
     assert kinds_of(planned, Insert(90, 91), 99).tolist() == [
         END, MARK, PLAN, MARK, OTHER, PLANNED, PLANNED, MARK, PLAN, MARK, PLANNED, END,
@@ -97,6 +105,29 @@ def test_a_model_without_numbers_has_no_score():
     assert [metric.name for metric in metrics] == [m.name for m in likelihood_metrics(good, good)]
     assert all(math.isnan(metric.value) for metric in metrics)
     assert math.isnan(bytes_metrics(bad, [3])[0].value)
+
+
+def test_bounds_of_known_nats():
+    bit = math.log(2)
+    planned = LikelihoodSums.drawn(
+        [sums([(bits * bit, PLAN), (4 * bit, SLOT), (2 * bit, OTHER)]) for bits in (3, 5)]
+    )
+    plain, unmarked = (sums([(n * bit, OTHER), (bit, OTHER)]) for n in (6, 4))
+    assert planned.bits == pytest.approx(10)
+    assert planned.original_tokens == plain.original_tokens == 2  # a slot stands for a token
+    found = values(likelihood_metrics(planned, plain))
+    assert found["joint_bits_per_token"] == pytest.approx(5)
+    assert found["slot_bits"] == pytest.approx(4)
+    assert found["plan_bits"] == pytest.approx(4)
+    assert values(bytes_metrics(planned, [4, 1])) == pytest.approx({"bits_per_byte": 2})
+    bounds = Bounds(9 * bit, {1: 9 * bit, 4: 8 * bit}, 7 * bit, None)
+    scored = Scored.total([Scored(planned, plain, bounds, unmarked)] * 2)
+    expected = {"elbo": 9, "iw_1": 9, "iw_4": 8, "chain": 7, "plain": 7, "unmarked": 5}
+    per_token = {f"{name}_bits_per_token": bits / 2 for name, bits in expected.items()}
+    assert values(bound_metrics(scored, [4, None])) == pytest.approx(per_token)
+    per_byte = {f"{name}_bits_per_byte": 2 * bits / 5 for name, bits in expected.items()}
+    assert values(bound_metrics(scored, [4, 1])) == pytest.approx(per_token | per_byte)
+    assert bound_metrics(Scored(plain, plain), [4]) == ()
 
 
 def test_variety_of_known_texts():

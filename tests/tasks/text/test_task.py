@@ -92,8 +92,22 @@ def train_and_score(config: Config):
 VARIANTS: dict[str, dict] = {
     "max_mi": {"selection": {"features": "before", "minimum_count": 1}},
     "random": {"model": {"preset": "llama", "kv_heads": 2}},
+    "min_mi": {  # as none of the others: drawn anew, with slots, for a share of the sentences
+        "selection": {
+            "minimum_count": 1,
+            "plan_candidates": 3,
+            "plan_temperature": 2.0,
+            "plan_slot": True,
+            "plan_share": 0.6,
+            "plan_draws": 4,
+            "plan_chain": True,
+        }
+    },
 }
 LAYOUTS = [
+    ("min_mi", {}),
+    ("min_mi", {"tensor": 2}),
+    ("min_mi", {"pipeline": 2}),
     ("max_mi", {"zero_stage": 3}),
     ("max_mi", {"tensor": 2, "sequence_parallel": True}),
     ("max_mi", {"pipeline": 2, "virtual_pipeline": 2}),
@@ -120,6 +134,11 @@ def test_every_layout_trains_and_scores_like_one_process(play):
             assert their_losses == pytest.approx(losses, rel=1e-5), layout
             assert theirs == pytest.approx(metrics, rel=1e-4), layout
             assert their_samples == samples, layout
+    drawn = expected["min_mi"][1]
+    assert drawn["iw_1_bits_per_token"] == pytest.approx(drawn["elbo_bits_per_token"], rel=0.01)
+    assert drawn["iw_4_bits_per_token"] < drawn["iw_1_bits_per_token"]
+    assert drawn["elbo_bits_per_token"] < drawn["joint_bits_per_token"]
+    assert drawn["unmarked_bits_per_token"] < drawn["plain_bits_per_token"]
 
 
 @pytest.mark.parametrize("model", [{"preset": "gpt2"}, {"preset": "llama", "kv_heads": 2}])
@@ -188,6 +207,40 @@ def test_scores_are_those_of_the_stream_token_by_token(play):
         assert found.counts[END] == len(text)
         plain = evaluator._likelihood(Keep())
         assert plain.counts[OTHER] == text.tokens
+
+
+@pytest.mark.parametrize("strategy", ["first", "blank", "max_mi"])
+def test_one_plan_is_bounded_by_the_joint(play, strategy):
+    config = make_config(play, strategy, training={"evaluation_examples": 2, "global_batch": 8})
+    with topology.start(config) as here:
+        _, evaluator = evaluator_of(config, here)
+        found = evaluator.run(Chooser(Selection(strategy))).values
+    names = ("elbo", "iw_1", "iw_4", "exact")
+    bounds = [found[f"{name}_bits_per_token"] for name in names]
+    assert bounds == pytest.approx([found["joint_bits_per_token"]] * 4, rel=1e-12)
+    assert "unmarked_bits_per_token" not in found
+
+
+def test_a_model_that_may_not_write_a_mark_has_all_of_the_rest(play):
+    selection = {"plan_share": 0.5}
+    config = make_config(play, "first", selection=selection)
+    with topology.start(config) as here, torch.no_grad():
+        from pretrain.model.gpt import document_inputs
+
+        task, evaluator = evaluator_of(config, here)
+        opening, end = task.transform.opening, evaluator.end_id
+        windows = evaluator._windows(Keep(), evaluator.chosen, 0, 3)
+        found, _ = evaluator._score(windows, opening)
+        nats = 0.0
+        for tokens, labels, kinds in zip(
+            *map(torch.from_numpy, (windows.tokens, windows.labels, windows.kinds)), strict=True
+        ):
+            inputs = document_inputs(tokens[None], positions_of(tokens[None] == end))
+            logits = evaluator.forward.chunks[0].eval()(tokens[None], **inputs)[0]
+            logits[:, opening] = -torch.inf
+            each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            nats += float(each[kinds >= 0].sum())
+    assert found.nats.sum() == pytest.approx(nats, rel=1e-5)
 
 
 def test_generated_text_is_restored_before_it_is_scored(play):

@@ -185,6 +185,34 @@ def test_planned_tokens_are_taken_away(strategy, tmp_path):
     assert found.restore([1, plan, 7]) == [1]  # cut off before its closing mark
 
 
+@pytest.mark.parametrize("strategy", ["max_mi", "first"])
+def test_tokens_that_left_a_slot_are_put_back(strategy, tmp_path):
+    facts = restorer(tmp_path, "text", strategy).facts
+    assert facts["slot"] is False
+    found = Restorer({**facts, "slot": True})
+    plan, close, end, slot = (
+        WORDS.special(name) for name in ("<plan>", "</plan>", "<end>", "<blank>")
+    )
+    prompts = []
+
+    def go_on(tokens, count, allowed, stop):
+        prompts.append(tokens)
+        if count == 1:
+            return [5]
+        return [1, slot, slot, plan, 7, close, 1, slot, 2, slot, plan, 9, close, 3, end, 4]
+
+    written = found.write([8, 6], go_on)
+    if strategy == "max_mi":  # the prompt's token goes to the first slot of its sentence
+        assert prompts[-1] == [end, plan, 5, close, 8, 6]
+        assert found.restore(written) == [1, 5, 1, 7, 2, 3]
+    else:  # which is in the prompt
+        assert prompts[-1] == [end, plan, 8, close, slot, 6]
+        assert found.restore(written) == [1, 1, 7, 2, 3]
+    laid = written[: written.index(end)]
+    expected = Insert(plan, close, slot=slot).restore(np.array(laid)).tolist()
+    assert found.restore(written) == expected
+
+
 PROMPTS = {
     "arithmetic": "35*07=",
     "multilabel": " ".join(WORDS.tokens[:9]),

@@ -10,6 +10,7 @@ from pretrain.tasks.multilabel.presentation import MultilabelPresentation
 from pretrain.tasks.text.presentation import TextPresentation
 from tools import report
 from tools.report import Comparison, RunResult
+from tools.report.page import render_html
 
 UNITS = ("thousands", "hundreds", "tens", "units")
 ORDERS = {"ntp": (0, 1, 2, 3), "max_mi": (2, 1, 3, 0), "reverse": (3, 2, 1, 0)}
@@ -83,7 +84,7 @@ def two_strategies(ntp: list[float], max_mi: list[float]) -> Comparison:
 
 
 def render(comparison: Comparison, path: Path) -> str:
-    report.render_html(comparison, report.summarise(comparison), path)
+    render_html(comparison, report.summarise(comparison), path)
     return path.read_text(encoding="utf-8")
 
 

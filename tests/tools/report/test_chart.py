@@ -5,12 +5,12 @@ from typing import Any
 import matplotlib.image
 
 from tests.tools.report.examples import Page, make_comparison, make_run, render, two_strategies
-from tools import report
 from tools.report import Comparison
+from tools.report.chart import plot
 
 
 def pixels_of(comparison: Comparison, path: Path) -> Any:
-    report.plot(comparison, path)
+    plot(comparison, path)
     return matplotlib.image.imread(BytesIO(path.read_bytes()), format="png")
 
 
@@ -31,5 +31,5 @@ def test_bits_of_fitted_strategies_are_drawn_underneath(tmp_path: Path) -> None:
 
 def test_plot_of_a_single_evaluation(tmp_path: Path) -> None:
     run = make_run(tokens=(0,), metrics={"exact_match": (0.0,)}, unit_accuracy=((0.0,) * 4,))
-    report.plot(make_comparison(run), tmp_path / "plot.png")
+    plot(make_comparison(run), tmp_path / "plot.png")
     Page(render(make_comparison(run), tmp_path / "report.html"))

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from tests.tools.report.examples import Page, make_comparison, make_run, render, two_strategies
 from tools import report
+from tools.report.chart import plot
 from tools.report.figures import curves_section, distance_section
 from tools.report.look import LOOKS, looks_of
 from tools.report.marks import swatch
@@ -74,4 +75,4 @@ def test_every_look_has_a_swatch_of_its_own() -> None:
 def test_names_that_no_font_draws_make_a_page_and_an_image(tmp_path: Path) -> None:
     comparison = make_comparison(make_run("ntp"), make_run("max_mi\x00 a\x1b=$_{ <b>"))
     Page(render(comparison, tmp_path / "report.html"))
-    report.plot(comparison, tmp_path / "plot.png")
+    plot(comparison, tmp_path / "plot.png")

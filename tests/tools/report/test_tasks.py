@@ -16,6 +16,7 @@ from tests.tools.report.examples import (
 )
 from tools import report
 from tools.report import Comparison
+from tools.report.files import write_report
 
 
 def texts() -> Comparison:
@@ -101,7 +102,7 @@ def test_every_metric_has_its_mean_spread_and_differences() -> None:
 @pytest.mark.parametrize("make", [labels, texts])
 def test_a_whole_report_is_written(make, tmp_path: Path) -> None:
     comparison = make()
-    report.write_report(comparison, tmp_path)
+    write_report(comparison, tmp_path)
     record = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert record["task"] == comparison.task
     assert (tmp_path / "comparison.png").stat().st_size > 10_000

@@ -113,7 +113,7 @@ def tokenizer_of(prefix: Path, given: Path | None) -> Tokenizer:
         UserError: it is not there, or another.
     """
     path = Path(read_manifest(prefix)["tokenizer"]["file"]) if given is None else given
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, any_digits=True)
     check_tokenizer(prefix, tokenizer)
     return tokenizer
 
@@ -226,12 +226,13 @@ def _bars(title: str, lengths: dict[str, Any]) -> list[str]:
 def _text(report: dict[str, Any]) -> str:
     manifest = report["manifest"]
     made = manifest["tokenizer"]
-    bytes_each = manifest["text_bytes"] / max(1, report["tokens"])
+    size = manifest["text_bytes"]
+    each = "" if size is None else f", {size / max(1, report['tokens']):.2f} bytes of text each"
     rows = {
         "documents": f"{report['documents']:,}",
         "sentences": f"{report['sequences']:,}" if manifest["sentences"] else "not told apart",
-        "tokens": f"{report['tokens']:,}, {bytes_each:.2f} bytes of text each",
-        "text": f"{manifest['text_bytes'] / 1e6:,.1f} MB",
+        "tokens": f"{report['tokens']:,}{each}",
+        "text": "not counted" if size is None else f"{size / 1e6:,.1f} MB",
         "on disk": f"{report['bytes_on_disk'] / 1e6:,.1f} MB",
         "<end>": "after each document" if manifest["end_of_document"] else "not in the corpus",
         "tokenizer": f"{made['size']:,} ids, {made['fingerprint'][:12]}, {made['file']}",
@@ -240,7 +241,8 @@ def _text(report: dict[str, Any]) -> str:
     lines = [report["prefix"], *(f"  {name:<10} {value}" for name, value in rows.items())]
     for source in manifest["sources"]:
         if "path" in source:
-            lines.append(f"  {'source':<10} {source['path']}, {source['documents']:,} documents")
+            count = f", {source['documents']:,} documents" if "documents" in source else ""
+            lines.append(f"  {'source':<10} {source['path']}{count}")
     for title in ("document", "sentence"):
         if f"{title}_lengths" in report:
             lines += _bars(title, report[f"{title}_lengths"])

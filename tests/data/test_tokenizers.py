@@ -398,6 +398,10 @@ def test_hugging_faces_joined_digits_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"digits, and digits must be single.*individual_digits"):
         load_tokenizer(path)
 
+    # Of a corpus that is tokenized already they are taken.
+    tokenizer = load_tokenizer(path, any_digits=True)
+    assert tokenizer.decode(tokenizer.encode("2024")) == "2024"
+
 
 @pytest.mark.parametrize("before", ["Ġ", "-", "a"])
 def test_hugging_faces_digits_joined_behind_something_are_refused(before):

@@ -186,7 +186,7 @@ def _tokenizer(
     expected = manifest.state.get("tokenizer")
     files = [place / name for place in (folder, folder.parent.parent) for name in VOCABULARIES]
     candidates: list[Callable[[], Tokenizer]] = [
-        lambda file=file: of_model(load_tokenizer(file), unit_names)  # type: ignore[misc]
+        lambda file=file: of_model(load_tokenizer(file, True), unit_names)  # type: ignore[misc]
         for file in files
         if file.is_file()
     ]
@@ -194,7 +194,7 @@ def _tokenizer(
     texts: Path | None = getattr(config.data, "path", None)
     if given is not None and given.exists():
         named = given
-        candidates.append(lambda: of_model(load_tokenizer(named), unit_names))
+        candidates.append(lambda: of_model(load_tokenizer(named, True), unit_names))
     elif texts is not None and texts.exists():
         candidates.append(lambda: config.data.remade_tokenizer(config))
     for candidate in candidates:

@@ -11,7 +11,9 @@ The `.bin` holds nothing but ids, one sequence after the other. The `.idx` (litt
     int64[S]  where each sequence begins in the .bin, in bytes
     int64[D + 1]  the first sequence of each document, and S
 
-as `megatron.core.datasets.indexed_dataset` of Megatron-Core 0.16 reads and writes it.
+as `megatron.core.datasets.indexed_dataset` of Megatron-Core 0.16 reads and writes it. Where the
+first sequence does not begin at 0, the `.bin` is another trainer's file with a head of its own,
+which tools.import_corpus left as it lies.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ class IndexedCorpus:
     Attributes:
         lengths: [S] int32, tokens of each sequence.
         boundaries: [D + 1] int64, the first sequence of each document, and S.
-        ids: [tokens] the `.bin`.
+        ids: [end] the `.bin`, its head included where it has one.
 
     Raises:
         UserError: a file is missing, damaged, or too short for what the index says.
@@ -154,7 +156,8 @@ class IndexedCorpus:
         except OSError as error:
             raise UserError(
                 f"{error.filename}: cannot be read ({error.strerror}); name a prefix for which "
-                "both .bin and .idx are there, or prepare it with tools.preprocess_data"
+                "both .bin and .idx are there, prepare it with tools.preprocess_data, or import "
+                "what another trainer wrote with tools.import_corpus"
             ) from None
         if found != self.layout.size:
             raise UserError(
@@ -171,8 +174,8 @@ class IndexedCorpus:
         if check:
             self._check_all()
         self.ids = (
-            np.memmap(tokens, layout.dtype, mode="r", shape=(self.tokens,))
-            if self.tokens
+            np.memmap(tokens, layout.dtype, mode="r", shape=(self.end,))
+            if self.end
             else np.empty(0, layout.dtype)
         )
 
@@ -187,18 +190,28 @@ class IndexedCorpus:
         return self.layout.documents
 
     @property
-    def tokens(self) -> int:
-        """Number of tokens."""
+    def begin(self) -> int:
+        """Where in the `.bin` the first sequence begins, in tokens: 0 unless it has a head."""
+        return int(self.pointers[0]) // self.layout.dtype.itemsize if self.sequences else 0
+
+    @property
+    def end(self) -> int:
+        """Where in the `.bin` the last sequence ends, in tokens."""
         if not self.sequences:
             return 0
         return int(self.pointers[-1]) // self.layout.dtype.itemsize + int(self.lengths[-1])
 
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.end - self.begin
+
     def token_begins(self, numbers: np.ndarray) -> np.ndarray:
-        """[n] token of the `.bin` with which each of these sequences begins; the number of tokens
+        """[n] token of the `.bin` with which each of these sequences begins; the end of the last
         for S. Of at least one sequence."""
         inside = np.minimum(numbers, self.sequences - 1)
         begins = self.pointers[inside] // self.layout.dtype.itemsize
-        return np.where(numbers < self.sequences, begins, self.tokens)
+        return np.where(numbers < self.sequences, begins, self.end)
 
     def sequence(self, number: int) -> np.ndarray:
         """[tokens of the sequence], a view of the file."""
@@ -221,7 +234,13 @@ class IndexedCorpus:
                 f"{self.boundaries[-1]}, expected 0 to {self.sequences}; the index is damaged: "
                 "copy or prepare it again"
             )
-        needed = self.tokens * self.layout.dtype.itemsize
+        if self.sequences and int(self.pointers[0]) % self.layout.dtype.itemsize:
+            raise UserError(
+                f"{index}: the first sequence begins at byte {int(self.pointers[0])}, which is no "
+                f"multiple of the {self.layout.dtype.itemsize} bytes of an id; the index is "
+                "damaged: copy or prepare it again"
+            )
+        needed = self.end * self.layout.dtype.itemsize
         if self.bytes != needed:
             short = "too short" if self.bytes < needed else "too long"
             raise UserError(
@@ -231,7 +250,7 @@ class IndexedCorpus:
 
     def _check_all(self) -> None:
         index = idx_path(self.prefix)
-        end = 0
+        end = int(self.pointers[0]) if self.sequences else 0
         for first in range(0, self.sequences, CHECKED):
             lengths = self.lengths[first : first + CHECKED].astype(np.int64)
             sizes = lengths * self.layout.dtype.itemsize

@@ -31,7 +31,9 @@ def read_manifest(prefix: Path | str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); prepare the corpus with "
-            "tools.preprocess_data, or copy the file from where the corpus came"
+            "tools.preprocess_data, copy the file from where the corpus came, or, where another "
+            f"trainer wrote {path.name.removesuffix('.manifest.json')}.bin, make it with "
+            "tools.import_corpus"
         ) from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); copy it again") from None

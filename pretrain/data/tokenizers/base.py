@@ -103,6 +103,11 @@ class TextTokenizer(ABC):
             raise KeyError(f"no special token {name!r}; there are {', '.join(self.specials)}")
         return self.text_ids + self.specials.index(name)
 
+    def token_id(self, name: str) -> int | None:
+        """Id of the token that is written so: a special one, and what kinds of files name besides;
+        None if there is none."""
+        return self.special(name) if name in self.specials else None
+
     def decode(self, ids: Sequence[int] | np.ndarray, specials: bool = False) -> str:
         """Text of token ids; special tokens by name if `specials`, otherwise left out."""
         parts: list[str] = []

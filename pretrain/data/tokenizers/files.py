@@ -26,10 +26,13 @@ KINDS: dict[str, type[ListTokenizer]] = {
 MODEL, JSON = "tokenizer.model", "tokenizer.json"
 
 
-def load_tokenizer(path: Path) -> TextTokenizer:
+def load_tokenizer(path: Path, any_digits: bool = False) -> TextTokenizer:
     """The tokenizer of a file, or of a folder that holds one.
 
     A name that ends in .model is SentencePiece's; any other is JSON, ours or Hugging Face's.
+
+    Args:
+        any_digits: take one whose tokens join digits, too: of a corpus that is tokenized already.
 
     Raises:
         UserError: there is none, or it cannot be used; the message names the file.
@@ -41,8 +44,8 @@ def load_tokenizer(path: Path) -> TextTokenizer:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         if path.suffix == ".model":
-            return SentencePieceTokenizer(content)
-        return _from_json(path, content)
+            return SentencePieceTokenizer(content, any_digits)
+        return _from_json(path, content, any_digits)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     except UserError as error:
@@ -101,7 +104,7 @@ def _file(path: Path) -> Path:
     raise UserError(f"{path}: the folder holds neither {JSON} nor {MODEL}; name a tokenizer's file")
 
 
-def _from_json(path: Path, content: bytes) -> TextTokenizer:
+def _from_json(path: Path, content: bytes, any_digits: bool) -> TextTokenizer:
     try:
         text = content.decode()
         values = json.loads(text)
@@ -111,7 +114,7 @@ def _from_json(path: Path, content: bytes) -> TextTokenizer:
             "SentencePiece's model by the ending .model"
         ) from None
     if isinstance(values, dict) and isinstance(values.get("model"), dict):
-        return HuggingFaceTokenizer(text)
+        return HuggingFaceTokenizer(text, any_digits)
     return _from_list(values)
 
 

@@ -31,18 +31,25 @@ class HuggingFaceTokenizer(TextTokenizer):
 
     Args:
         text: what the file holds.
+        any_digits: its tokens may join digits.
 
     Raises:
         UserError: the package `tokenizers` is not installed.
         ValueError: the file is no such tokenizer, or joins digits.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, any_digits: bool = False) -> None:
         self.text = text
         self._values = json.loads(text)
         self._tokenizer = _tokenizer(text)
         super().__init__(max(self._tokenizer.get_vocab().values(), default=-1) + 1, SPECIALS)
-        self._check_digits()
+        if not any_digits:
+            self._check_digits()
+
+    def token_id(self, name: str) -> int | None:
+        """Id of a token of the file, or of ours; None if there is none of this name."""
+        found: int | None = self._tokenizer.token_to_id(name)
+        return super().token_id(name) if found is None else found
 
     @property
     def unknown_id(self) -> int | None:

@@ -31,12 +31,13 @@ class SentencePieceTokenizer(TextTokenizer):
 
     Args:
         model: the bytes of a .model file.
+        any_digits: its pieces may join digits.
 
     Raises:
         ValueError: it is damaged, changes text, or joins digits.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, any_digits: bool = False) -> None:
         self.model = model
         self._processor = _processor(model)
         count = self._processor.get_piece_size()
@@ -55,12 +56,17 @@ class SentencePieceTokenizer(TextTokenizer):
             raise ValueError("the model has no bytes to fall back to; train it with byte_fallback")
         self._space_ids = [self._processor.piece_to_id(f"<0x{b:02X}>") for b in SPACE.encode()]
         joined = [p for p, raw in zip(pieces, byte, strict=True) if not raw and _joins_digits(p)]
-        if joined:
+        if joined and not any_digits:
             raise ValueError(
                 f"the model joins digits with others ({', '.join(map(repr, joined[:3]))}), and "
                 "digits must be single; train it with split_digits"
             )
         self._check_round_trips()
+
+    def token_id(self, name: str) -> int | None:
+        """Id of a piece of the model, such as `</s>`, or of ours; None if there is none of it."""
+        found = self._processor.piece_to_id(name)
+        return found if self._processor.id_to_piece(found) == name else super().token_id(name)
 
     @property
     def fingerprint(self) -> str:

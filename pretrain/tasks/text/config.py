@@ -153,6 +153,13 @@ class CorpusData(SentenceData):
                 )
         return self
 
+    def known_vocabulary(self) -> int | None:
+        """The size of the file `data.tokenizer`; errors: see the base class."""
+        from pretrain.data.tokenizers import load_tokenizer
+
+        assert self.tokenizer is not None
+        return load_tokenizer(self.tokenizer, any_digits=True).size
+
     def title(self) -> str:
         """Such as text of web, books."""
         return f"text of {', '.join(source.prefix.name for source in self.blend or ())}"

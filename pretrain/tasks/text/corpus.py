@@ -76,7 +76,7 @@ class BlendedCorpus:
         data = CorpusData.of(config)
         assert data.blend is not None
         assert data.tokenizer is not None
-        self.tokenizer: Tokenizer = load_tokenizer(data.tokenizer)
+        self.tokenizer: Tokenizer = load_tokenizer(data.tokenizer, any_digits=True)
         weights = sum(source.weight for source in data.blend)
         names = short_names([str(source.prefix) for source in data.blend])
         self.parts = tuple(

@@ -1,0 +1,1 @@
+"""Megatron-LM's command lines in terms of our configuration."""

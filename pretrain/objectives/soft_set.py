@@ -27,8 +27,10 @@ from torch import Tensor
 
 from pretrain.config.objective import Weighting
 from pretrain.errors import ConfigError, UserError
-from pretrain.objectives.base import LossHead, Piece, Targets, flat
-from pretrain.objectives.cross_entropy import CrossEntropy, linear_cross_entropy
+from pretrain.objectives.base import Piece
+from pretrain.objectives.cross_entropy import linear_cross_entropy
+from pretrain.objectives.head import LossHead, Targets, flat
+from pretrain.objectives.plain import CrossEntropy
 from pretrain.objectives.second_head import WORKING, following, tokens_ahead
 
 FIELD = "set_weight"
@@ -96,12 +98,12 @@ class SoftSet(CrossEntropy):
 
 
 class SetHead(LossHead):
-    """:class:`SoftSet` as a module, called as :class:`pretrain.objectives.base.LossHead` is."""
+    """:class:`SoftSet` as a module, called as :class:`pretrain.objectives.head.LossHead` is."""
 
     def __init__(
         self, objective: SoftSet, group: dist.ProcessGroup, sequence_parallel: bool
     ) -> None:
-        super().__init__(objective, group, sequence_parallel)
+        super().__init__(objective.loss_sum, group, sequence_parallel)
         self.of_sets = objective
 
     def forward(self, hidden_sbh: Tensor, weight: Tensor, *, targets: Targets) -> Tensor:

@@ -5,8 +5,9 @@ import torch
 
 from pretrain.config import load_config
 from pretrain.errors import ConfigError, UserError
-from pretrain.objectives.base import Piece, Targets, objective_of
-from pretrain.objectives.cross_entropy import CrossEntropy
+from pretrain.objectives.base import Piece, objective_of
+from pretrain.objectives.head import Targets
+from pretrain.objectives.plain import CrossEntropy
 from pretrain.objectives.soft_set import FIELD, SoftSet
 from pretrain.testing.processes import call_on
 from tests.distributed.layouts import Layout, make_config

@@ -11,6 +11,7 @@ docs/corpora.md has what came out.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -221,14 +222,23 @@ def _trained(folder: Path, name: str, prefix: Path) -> float:
 
 def main() -> int:
     """Write or train. Returns the exit code."""
-    match [*sys.argv[1:2], *map(Path, sys.argv[2:])]:
-        case ["write", Path() as folder, Path() as tokenizer, Path() as text]:
-            write(folder, tokenizer, text)
-        case ["train", Path() as folder]:
-            train(folder)
-        case _:
-            print(__doc__, file=sys.stderr)
-            return 2
+    parser = argparse.ArgumentParser(
+        prog="tools.bench.foreign_corpora",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ways = parser.add_subparsers(required=True, dest="way")
+    writes = ways.add_parser("write", help="corpora by the packages that are installed")
+    trains = ways.add_parser("train", help="import each of them, compare, and train")
+    for way in (writes, trains):
+        way.add_argument("folder")
+    writes.add_argument("tokenizer")
+    writes.add_argument("text")
+    options = parser.parse_args()
+    if options.way == "write":
+        write(Path(options.folder), Path(options.tokenizer), Path(options.text))
+    else:
+        train(Path(options.folder))
     return 0
 
 

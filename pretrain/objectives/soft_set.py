@@ -6,9 +6,8 @@ written yet: with R the labels after place i and a(l) > 0 the weight of each,
 
     q(l) = a(l) / sum over r in R of a(r),    and q(<end>) = 1 where R is empty,
 
-and per place that counts, in nats, the loss is - sum over l of q(l) log softmax(z)(l). Uniform
-shares are the set-valued targets of Yang et al. (arXiv 1911.00359) with teacher forcing in one
-order; `objective.weighting` says what a(l) is:
+and per place that counts, in nats, the loss is - sum over l of q(l) log softmax(z)(l). What stands
+before is as the order has it; `objective.weighting` says what a(l) is:
 
 - uniform: 1;
 - pmi (ours): the sum over the words of the text of the pointwise mutual information of each with l,

@@ -105,7 +105,7 @@ def test_what_is_wrong_with_a_variant_is_said(text, words):
     "text,words",
     [
         ("max_mi:tie_bits=-1", "--strategies max_mi tie_bits=-1: .*selection.tie_bits"),
-        ("max_mi:estimator=best", "selection.estimator.*found 'best'"),
+        ("max_mi:estimator=best", "selection.estimator best is not known.*use joint, pairwise"),
         ("fixed", "needs selection.fixed, for example"),
         ("fixed:fixed=1-1", "not a permutation"),
         ("frequency", "not known to data.task arithmetic; use ntp, reverse"),

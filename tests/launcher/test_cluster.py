@@ -130,7 +130,11 @@ def uninterrupted(jobs: Jobs) -> Record:
 
 
 def at_wall_time(jobs: Jobs) -> Record:
-    job, record = jobs.submit("wall", *TWO_NODES, "--time", "2", "--signal-seconds", "10")
+    # Held for longer than ranks may be silent, if they started fast.
+    job, record = jobs.submit(
+        "wall", *TWO_NODES, "--time", "2", "--signal-seconds", "10",
+        "--run.silence_seconds", "300",
+    )  # fmt: skip
     told = record.folder / f"job-{job}.out"
 
     def asked() -> bool:

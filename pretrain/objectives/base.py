@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from pretrain import registry
 from pretrain.config import Config
 from pretrain.config.objective import Weighting
-from pretrain.errors import ConfigError
+from pretrain.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -156,6 +156,22 @@ class Objective:
     def working_bytes(self, piece: Piece) -> int:
         """Bytes that live for a moment beside them."""
         raise NotImplementedError
+
+
+def check_weights(name: str, values: Tensor, rule: str) -> None:
+    """Refuse weights that are negative or not finite.
+
+    Args:
+        name: of the field.
+        values: of any shape.
+        rule: what they are to be, in words, and the way out.
+
+    Raises:
+        UserError: some are.
+    """
+    wrong = values[~(values.isfinite() & (values >= 0.0))]
+    if len(wrong):
+        raise UserError(f"the field {name} of a batch holds {float(wrong[0])}; {rule}")
 
 
 def objective_of(config: Config) -> Objective:

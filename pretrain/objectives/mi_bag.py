@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from pretrain.config.objective import Weighting
-from pretrain.errors import UserError
+from pretrain.objectives.base import check_weights
 from pretrain.objectives.head import Targets
 from pretrain.objectives.second_head import TokensAhead, following, gathered, tokens_ahead
 
@@ -69,13 +69,8 @@ class WeightedBag(TokensAhead):
             UserError: a weight is negative or not finite.
         """
         for name in self.fields:
-            bits = fields[name]
-            wrong = bits[~(torch.isfinite(bits) & (bits >= 0.0))]
-            if len(wrong):
-                raise UserError(
-                    f"the field {name} of a batch holds {float(wrong[0])}; the weight of a token "
-                    "in a bag is finite and not negative: set selection.positive true"
-                )
+            rule = "the weight of a token in a bag is finite and not negative"
+            check_weights(name, fields[name], f"{rule}: set selection.positive true")
         return super().count(mask, fields)
 
     def distribution(self, targets: Targets) -> tuple[Tensor, Tensor]:

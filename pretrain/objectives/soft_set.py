@@ -25,8 +25,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pretrain.config.objective import Weighting
-from pretrain.errors import ConfigError, UserError
-from pretrain.objectives.base import Piece
+from pretrain.errors import ConfigError
+from pretrain.objectives.base import Piece, check_weights
 from pretrain.objectives.cross_entropy import linear_cross_entropy
 from pretrain.objectives.head import LossHead, Targets, flat
 from pretrain.objectives.plain import CrossEntropy
@@ -68,13 +68,7 @@ class SoftSet(CrossEntropy):
         Raises:
             UserError: a weight is negative or not finite.
         """
-        weight = fields[FIELD]
-        wrong = weight[~(torch.isfinite(weight) & (weight >= 0.0))]
-        if len(wrong):
-            raise UserError(
-                f"the field {FIELD} of a batch holds {float(wrong[0])}; the weight of a label is "
-                "finite and not negative"
-            )
+        check_weights(FIELD, fields[FIELD], "the weight of a label is finite and not negative")
         return super().count(mask, fields)
 
     def distribution(self, targets: Targets) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pretrain.errors import UserError
-from pretrain.objectives.base import Piece
+from pretrain.objectives.base import Piece, check_weights
 from pretrain.objectives.plain import CrossEntropy
 
 FIELD = "weight"
@@ -35,13 +34,7 @@ class WeightedCrossEntropy(CrossEntropy):
         Raises:
             UserError: a weight is negative or not finite.
         """
-        weight = fields[FIELD]
-        wrong = weight[~(torch.isfinite(weight) & (weight >= 0.0))]
-        if len(wrong):
-            raise UserError(
-                f"the field {FIELD} of a batch holds {float(wrong[0])}; the weight of a token is "
-                "finite and not negative"
-            )
+        check_weights(FIELD, fields[FIELD], "the weight of a token is finite and not negative")
         return float(self.weights(mask, fields).sum(dtype=torch.float64))
 
     def kept_bytes(self, piece: Piece) -> int:

@@ -72,6 +72,12 @@ class Evaluation:
         return {metric.name: metric.value for metric in self.metrics}
 
     @property
+    def figures(self) -> dict[str, float]:
+        """Every metric, and the accuracy of each unit as `unit_NUMBER`."""
+        units = {f"unit_{unit}": value for unit, value in enumerate(self.unit_accuracy)}
+        return self.values | units
+
+    @property
     def value(self) -> float:
         """The metric that counts."""
         return self.values[self.headline]

@@ -239,9 +239,8 @@ class TensorBoard(Callback):
         )
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
-        units = {f"unit_{unit}": value for unit, value in enumerate(evaluation.unit_accuracy)}
-        values = {**evaluation.values, **units}
-        self._add({f"evaluation/{name}": value for name, value in values.items()}, step)
+        values = {f"evaluation/{name}": value for name, value in evaluation.figures.items()}
+        self._add(values, step)
         with self._writing():
             if self._writer is not None:
                 self._writer.flush()

@@ -21,18 +21,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pretrain.console import run_program
-from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
-from pretrain.paths import path_argument
 from tools.data.debtags import positive
+from tools.data.sides import add_files, in_words, write_sides
 
 Record = dict[str, dict[str, str]]
 LENGTH = 6
@@ -104,23 +102,6 @@ def drawn(task: str, count: int, seed: int) -> Iterator[Record]:
         yield calculation.record(int(number))
 
 
-def make(
-    task: str, out: Path, test: Path | None, counts: tuple[int, int], seed: int
-) -> dict[str, Any]:
-    """Write the examples, held-out ones first drawn. Returns the counts.
-
-    Args:
-        counts: training and held-out examples.
-    """
-    held_out = counts[1] if test is not None else 0
-    records = drawn(task, counts[0] + held_out, seed)
-    first = [next(records) for _ in range(held_out)]
-    if test is not None:
-        write_jsonl(test, first)
-    written = write_jsonl(out, records)
-    return {"out": str(out), "examples": written, "test": held_out}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the files and print the counts. Returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -130,8 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--task", choices=sorted(CALCULATIONS), required=True)
-    add("--out", type=path_argument, required=True, help="JSONL file to write")
-    add("--test", type=path_argument, help="JSONL file for held-out examples")
+    add_files(parser)
     usual = ", ".join(f"{known.examples} of {name}" for name, known in CALCULATIONS.items())
     add("--examples", type=positive, help=f"of --out ({usual})")
     add("--test-examples", type=positive, default=1000, help="of --test (1000)")
@@ -140,15 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     counts = options.examples or CALCULATIONS[options.task].examples, options.test_examples
     try:
-        report = make(options.task, options.out, options.test, counts, options.seed)
+        draw = partial(drawn, options.task, seed=options.seed)
+        report = write_sides(draw, options.out, options.test, counts)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(
-        json_text(report)
-        if options.json
-        else f"{report['examples']:,} examples in {report['out']}, {report['test']:,} held out"
-    )
+    print(json_text(report) if options.json else in_words(report))
     return 0
 
 

@@ -20,17 +20,15 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pretrain.console import run_program
-from pretrain.data.jsonl import write_jsonl
 from pretrain.errors import UserError
 from pretrain.files import json_text
-from pretrain.paths import path_argument
 from tools.data.debtags import positive
+from tools.data.sides import add_files, in_words, write_sides
 
 
 def star(paths: int, length: int, nodes: int, random: np.random.Generator) -> dict[str, Any]:
@@ -85,24 +83,6 @@ def distinct(
             yield record
 
 
-def make(
-    out: Path, test: Path | None, shape: tuple[int, int, int], counts: tuple[int, int], seed: int
-) -> dict[str, Any]:
-    """Write the examples, held-out ones first drawn. Returns the counts.
-
-    Args:
-        shape: paths, length, nodes.
-        counts: training and held-out examples.
-    """
-    held_out = counts[1] if test is not None else 0
-    records = distinct(*shape, counts[0] + held_out, seed)
-    first = [next(records) for _ in range(held_out)]
-    if test is not None:
-        write_jsonl(test, first)
-    written = write_jsonl(out, records)
-    return {"out": str(out), "examples": written, "test": held_out}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the files and print the counts. Returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -111,8 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--out", type=path_argument, required=True, help="JSONL file to write")
-    add("--test", type=path_argument, help="JSONL file for held-out examples")
+    add_files(parser)
     add("--paths", type=positive, default=3, help="arms of the star (3)")
     add("--length", type=positive, default=4, help="nodes of a path, both ends among them (4)")
     add("--nodes", type=positive, default=50, help="names to draw from (50)")
@@ -122,21 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     try:
-        report = make(
+        shape = options.paths, options.length, options.nodes
+        report = write_sides(
+            lambda count: distinct(*shape, count, options.seed),
             options.out,
             options.test,
-            (options.paths, options.length, options.nodes),
             (options.examples, options.test_examples),
-            options.seed,
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(
-        json_text(report)
-        if options.json
-        else f"{report['examples']:,} examples in {report['out']}, {report['test']:,} held out"
-    )
+    print(json_text(report) if options.json else in_words(report))
     return 0
 
 

@@ -44,7 +44,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from pretrain.selection.estimators.order_estimator import (
     FEWEST_EXAMPLES,
@@ -61,14 +60,7 @@ from pretrain.selection.estimators.probe import (
 )
 from pretrain.selection.orders.cheapest import GRID, cheapest_order, order_cost
 from pretrain.selection.orders.covering import covering_orders
-from pretrain.selection.orders.decoder import (
-    CLIP_NORM,
-    WARM_UP,
-    WEIGHT_DECAY,
-    Decoder,
-    LearnedSettings,
-    forward_flops,
-)
+from pretrain.selection.orders.decoder import LearnedSettings, forward_flops, seeded, update
 from pretrain.selection.orders.strategies import Order
 from pretrain.selection.table.collectives import add_up, world
 
@@ -306,13 +298,7 @@ class _Member:
         self.target = torch.from_numpy(tokens[:, columns:])
         self.random = np.random.default_rng(settings.seed)
         self.settings, self.steps = settings, 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.decoder = Decoder(columns, sample.units, sample.vocabulary, settings)
-        self.weights = list(self.decoder.parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.weights, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
-        )
+        self.decoder, self.optimizer = seeded(columns, sample.units, sample.vocabulary, settings)
         self.checkpoints: list[dict[str, torch.Tensor]] = []
 
     def train(self, until: int) -> None:
@@ -325,10 +311,7 @@ class _Member:
             drawn = torch.from_numpy(self.random.permuted(orders, axis=1))
             self.optimizer.zero_grad()
             self.decoder(self.source[batch], self.target[batch], drawn).mean().backward()
-            nn.utils.clip_grad_norm_(self.weights, CLIP_NORM)
-            warm = min(1.0, self.steps / WARM_UP)
-            self.optimizer.param_groups[0]["lr"] = settings.learning_rate * warm
-            self.optimizer.step()
+            update(self.optimizer, settings, self.steps)
         self.checkpoints.append(deepcopy(self.decoder.state_dict()))
 
     @torch.no_grad()

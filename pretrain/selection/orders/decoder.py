@@ -150,6 +150,27 @@ class _Block(nn.Module):
         return x_bph + self.mlp_out(F.gelu(self.mlp_in(self.second_norm(x_bph))))
 
 
+def seeded(
+    columns: int, units: int, vocabulary: int, settings: LearnedSettings
+) -> tuple[Decoder, torch.optim.AdamW]:
+    """A new decoder, with initial weights by the seed, and what updates it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        decoder = Decoder(columns, units, vocabulary, settings)
+    weights = decoder.parameters()
+    return decoder, torch.optim.AdamW(
+        weights, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
+    )
+
+
+def update(optimizer: torch.optim.AdamW, settings: LearnedSettings, number: int) -> None:
+    """Update by the gradients that are there, clipped; `number` is 1 for the first update."""
+    (group,) = optimizer.param_groups
+    nn.utils.clip_grad_norm_(group["params"], CLIP_NORM)
+    group["lr"] = settings.learning_rate * min(1.0, number / WARM_UP)
+    optimizer.step()
+
+
 class Learner:
     """A decoder in training on the examples of all ranks.
 
@@ -180,13 +201,7 @@ class Learner:
         self.target = torch.from_numpy(target.astype(np.int64))
         self.steps = self.updates = self.trained = self.scored = 0
         shape = source.shape[1], target.shape[1], vocabulary, settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.decoder = Decoder(*shape)
-        self.weights = list(self.decoder.parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.weights, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True
-        )
+        self.decoder, self.optimizer = seeded(*shape)
         self.forward_flops = forward_flops(*shape)
 
     @property
@@ -224,11 +239,8 @@ class Learner:
         nats, _ = self.nats(batch, orders)
         (nats.sum() / orders.size).backward()
         self._add_up_gradients()
-        nn.utils.clip_grad_norm_(self.weights, CLIP_NORM)
-        warm = min(1.0, (self.steps + 1) / WARM_UP)
-        self.optimizer.param_groups[0]["lr"] = settings.learning_rate * warm
-        self.optimizer.step()
         self.steps += 1
+        update(self.optimizer, settings, self.steps)
         self.updates += 1
         self.trained += len(batch)
 
@@ -266,7 +278,7 @@ class Learner:
     def _add_up_gradients(self) -> None:
         if world(self.group)[1] == 1:
             return
-        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        gradients = [weight.grad for weight in self.decoder.parameters() if weight.grad is not None]
         flat = self.add_up(torch.cat([gradient.flatten() for gradient in gradients]))
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):

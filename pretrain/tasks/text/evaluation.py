@@ -198,14 +198,6 @@ class TextEvaluator:
                 metrics += [found[key] for key in BY_SOURCE if key in found]
         return metrics
 
-    def _likelihood(
-        self, transform: Insert | Keep, first: int = 0, last: int | None = None
-    ) -> LikelihoodSums:
-        """Sums over these sentences of the held-out text with the first plans that were drawn, the
-        same on every rank."""
-        last = len(self.chosen) if last is None else last
-        return self._score(self._windows(transform, self.chosen, first, last))[0]
-
     def _windows(
         self, transform: Insert | Keep, chosen: np.ndarray, first: int, last: int
     ) -> Windows:

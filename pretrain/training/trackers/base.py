@@ -117,10 +117,9 @@ class Tracker(Callback):
 
     def on_evaluation(self, step: int, tokens: int, evaluation: Evaluation) -> None:
         """Every metric as `evaluation/NAME`."""
-        units = {f"unit_{unit}": value for unit, value in enumerate(evaluation.unit_accuracy)}
         known = {
             f"evaluation/{name}": value
-            for name, value in {**evaluation.values, **units}.items()
+            for name, value in evaluation.figures.items()
             if value is not None
         }
         self._try("numbers", known, step)

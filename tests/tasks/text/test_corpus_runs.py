@@ -167,7 +167,7 @@ def test_scores_of_sources_are_those_of_each_alone_and_add_up(corpora):
             name: text.tokens for name, text in task.held_out().items()
         }  # a letter is a byte
         sums = {
-            name: evaluator._likelihood(task.transform, *span)
+            name: evaluator._score(evaluator._windows(task.transform, evaluator.chosen, *span))[0]
             for name, span in evaluator.spans.items()
         }
     bits = {name: each.nats.sum() / np.log(2) for name, each in sums.items()}

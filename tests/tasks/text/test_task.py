@@ -189,7 +189,8 @@ def test_scores_are_those_of_the_stream_token_by_token(play):
         from pretrain.model.gpt import document_inputs
 
         task, evaluator = evaluator_of(config, here)
-        found = evaluator._likelihood(task.transform)
+        whole = evaluator.chosen, 0, len(evaluator.chosen)
+        found, _ = evaluator._score(evaluator._windows(task.transform, *whole))
         text, end = task.file.test.spread(12), evaluator.end_id
         numbers = np.arange(len(text.sentences))
         stream = lay_out(text, numbers, evaluator.chosen, task.transform, end).tokens
@@ -205,7 +206,7 @@ def test_scores_are_those_of_the_stream_token_by_token(play):
         assert found.counts.sum() == len(stream) - 1
         assert found.original_tokens == text.tokens
         assert found.counts[END] == len(text)
-        plain = evaluator._likelihood(Keep())
+        plain, _ = evaluator._score(evaluator._windows(Keep(), *whole))
         assert plain.counts[OTHER] == text.tokens
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,16 +186,17 @@ def _tokenizer(
     of_model = config.data.model_tokenizer
     expected = manifest.state.get("tokenizer")
     files = [place / name for place in (folder, folder.parent.parent) for name in VOCABULARIES]
+
+    def of_file(file: Path) -> Tokenizer:
+        return of_model(load_tokenizer(file, True), unit_names)
+
     candidates: list[Callable[[], Tokenizer]] = [
-        lambda file=file: of_model(load_tokenizer(file, True), unit_names)  # type: ignore[misc]
-        for file in files
-        if file.is_file()
+        partial(of_file, file) for file in files if file.is_file()
     ]
     given: Path | None = getattr(config.data, "tokenizer", None)
     texts: Path | None = getattr(config.data, "path", None)
     if given is not None and given.exists():
-        named = given
-        candidates.append(lambda: of_model(load_tokenizer(named, True), unit_names))
+        candidates.append(partial(of_file, given))
     elif texts is not None and texts.exists():
         candidates.append(lambda: config.data.remade_tokenizer(config))
     for candidate in candidates:
